@@ -1,0 +1,2 @@
+//! flowshift
+fn main() {}
