@@ -1,0 +1,91 @@
+//! What happens to records on their way from a stream to an incident.
+//!
+//! Every record that comes in ends in `records_accounted` or in exactly one reason of `records_rejected`, so
+//! `in = accounted + sum(rejected)` holds whenever nothing is in flight. Stages add per batch, after the commit.
+
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge};
+
+use super::register::{MetricsError, Registrar};
+
+/// Why a record is in no pane; the same closed set as the decoders' reasons.
+pub const REASONS: [&str; 7] = ["malformed", "unmapped", "late", "future", "duplicate", "unsupported", "expired"];
+
+/// The kinds of feed, each with its own watermark.
+pub const FEEDS: [&str; 2] = ["reports", "flow_logs"];
+
+/// Counts of the three stages.
+#[derive(Debug, Clone)]
+pub struct PipelineMetrics {
+    /// Flow records read, by feed kind.
+    pub records_in: IntCounterVec,
+    /// Flow records in panes.
+    pub records_accounted: IntCounter,
+    /// Flow records in no pane, by [`REASONS`].
+    pub records_rejected: IntCounterVec,
+    /// Bytes of stream records decoded.
+    pub bytes_in: IntCounter,
+    /// Event-time steps judged by the detector.
+    pub steps_judged: IntCounter,
+    /// Incidents opened, by signal, verdict and severity (all closed sets of the detector).
+    pub incidents_opened: IntCounterVec,
+    /// Incidents resolved.
+    pub incidents_resolved: IntCounter,
+    /// Incidents open now.
+    pub incidents_open: IntGauge,
+    /// Directed subnet pairs with windows in memory.
+    pub subnet_pairs: IntGauge,
+    /// Seconds between now and the watermark of an input shard.
+    pub watermark_lag: GaugeVec,
+    /// Seconds between now and the newest event time read from an input shard.
+    pub event_time_lag: GaugeVec,
+}
+
+impl PipelineMetrics {
+    /// Makes the metrics with every reason and feed at zero.
+    ///
+    /// # Errors
+    /// [`MetricsError::Register`] on a name taken twice.
+    pub fn new(registrar: &mut Registrar) -> Result<Self, MetricsError> {
+        let records_in =
+            registrar.counters("flowshift_records_in_total", "Flow records read from the input stream.", &["feed"])?;
+        let records_rejected = registrar.counters(
+            "flowshift_records_rejected_total",
+            "Flow records that are in no pane, by the one reason that applies.",
+            &["reason"],
+        )?;
+        for feed in FEEDS {
+            records_in.with_label_values(&[feed]).inc_by(0);
+        }
+        for reason in REASONS {
+            records_rejected.with_label_values(&[reason]).inc_by(0);
+        }
+        Ok(Self {
+            records_in,
+            records_rejected,
+            records_accounted: registrar
+                .counter("flowshift_records_accounted_total", "Flow records whose counters are in panes.")?,
+            bytes_in: registrar.counter("flowshift_input_bytes_total", "Bytes of input stream records decoded.")?,
+            steps_judged: registrar
+                .counter("flowshift_steps_judged_total", "Steps of event time judged by the detector.")?,
+            incidents_opened: registrar.counters(
+                "flowshift_incidents_opened_total",
+                "Incidents opened, by the signal that opened them, first verdict and first severity.",
+                &["signal", "verdict", "severity"],
+            )?,
+            incidents_resolved: registrar.counter("flowshift_incidents_resolved_total", "Incidents resolved.")?,
+            incidents_open: registrar.int_gauge("flowshift_incidents_open", "Incidents open now.")?,
+            subnet_pairs: registrar
+                .int_gauge("flowshift_subnet_pairs", "Directed subnet pairs with windows in memory.")?,
+            watermark_lag: registrar.gauges(
+                "flowshift_watermark_lag_seconds",
+                "Wall-clock time minus the watermark of an input shard; no series while it is unknown.",
+                &["feed", "shard"],
+            )?,
+            event_time_lag: registrar.gauges(
+                "flowshift_event_time_lag_seconds",
+                "Wall-clock time minus the newest event time read from an input shard.",
+                &["shard"],
+            )?,
+        })
+    }
+}
