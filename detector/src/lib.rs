@@ -1,1 +1,29 @@
-//! TODO
+//! The statistics of flowshift: panes in, evidence and incidents out.
+//!
+//! Pure: no clock, no I/O, no async, no chance, no logging. Values in, values out, the same for the same input; all
+//! state round-trips through serde exactly.
+//!
+//! Reading order: [`pane`] (the mergeable unit), [`settings`], [`topology`], [`lane`] (all pairs of one lane: windows,
+//! baselines, tests), [`evidence`] (what a lane says about a step), [`correlate`] (one owner: incidents and verdicts),
+//! [`event`] (what the outside hears). [`window`] is the sliding sum, [`feed`] names the kinds of input.
+
+pub mod correlate;
+pub mod event;
+pub mod evidence;
+pub mod feed;
+pub mod lane;
+mod map;
+pub mod pane;
+pub mod settings;
+pub mod topology;
+pub mod window;
+
+pub use correlate::{Applied, Correlator, CorrelatorState};
+pub use event::{AnomalyEvent, EventType, IncidentId, Reason, Severity, Verdict};
+pub use evidence::{Signal, Stage, StepEvidence};
+pub use feed::FeedKind;
+pub use lane::{LaneDetector, LaneState, MergeOutcome, StateError, Totals};
+pub use pane::PaneCell;
+pub use settings::{FalseAlarmBudget, Settings, SettingsError};
+pub use topology::{Element, ElementKind, Pair, PathClass, Subnet};
+pub use window::WindowView;

@@ -1,0 +1,93 @@
+//! The correlator's surface: apply evidence, advance, store.
+//!
+//! For: the one type the owner of the evidence stream talks to.
+//! Not for: the rules of incidents.
+//! Invariant: see [`super`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::AnomalyEvent;
+use crate::evidence::StepEvidence;
+use crate::feed::FeedKind;
+use crate::lane::StateError;
+use crate::settings::Settings;
+
+/// What became of a piece of evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It was taken.
+    Taken,
+    /// This lane has spoken for these steps already (a repeat, or the lane was skipped): dropped and counted.
+    Repeated,
+    /// The lane number, the feed kind or the step length is not of this job: dropped and counted.
+    Foreign,
+}
+
+/// What the correlator remembers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CorrelatorState {
+    pub(crate) step_s: u32,
+    pub(crate) lanes: u16,
+    /// Evidence dropped because its lane had spoken for the step already.
+    pub repeated: u64,
+    /// Evidence dropped because it is not of this job.
+    pub foreign: u64,
+}
+
+/// Single owner of incidents.
+#[derive(Debug, Clone)]
+pub struct Correlator {
+    settings: Settings,
+    state: CorrelatorState,
+}
+
+impl Correlator {
+    /// A correlator of `lanes` lanes that has heard nothing.
+    pub fn new(settings: Settings, lanes: u16) -> Self {
+        let state = CorrelatorState { step_s: settings.step_s(), lanes, ..CorrelatorState::default() };
+        Self { settings, state }
+    }
+
+    /// Takes stored state up again.
+    ///
+    /// # Errors
+    /// [`StateError::Lengths`] when the state was made with another step length.
+    pub fn from_state(settings: Settings, state: CorrelatorState) -> Result<Self, StateError> {
+        if state.step_s != settings.step_s() {
+            return Err(StateError::Lengths {
+                state_pane_s: settings.pane_s(),
+                state_step_s: state.step_s,
+                pane_s: settings.pane_s(),
+                step_s: settings.step_s(),
+            });
+        }
+        Ok(Self { settings, state })
+    }
+
+    /// What must be stored.
+    pub fn state(&self) -> &CorrelatorState {
+        &self.state
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes the evidence of one lane. Repeats are dropped.
+    pub fn apply(&mut self, lane: u16, evidence: &StepEvidence) -> Applied {
+        let _ = (lane, evidence);
+        Applied::Taken
+    }
+
+    /// Stops waiting for a lane up to `until_s` (end of the last skipped step, epoch s); its evidence for these steps is
+    /// dropped when it comes.
+    pub fn skip(&mut self, lane: u16, kind: FeedKind, until_s: i64) {
+        let _ = (lane, kind, until_s);
+    }
+
+    /// Takes every step for which all lanes have spoken and says what changed, in order.
+    pub fn advance(&mut self) -> Vec<AnomalyEvent> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,10 @@
+//! One owner for all lanes: evidence in, anomaly events out.
+//!
+//! For: waiting for every lane, grouping pairs into incidents, verdicts, the life of incidents.
+//! Not for: judging a pair; the lanes did that.
+//! Invariant: (kind, step) are taken in the order of step end + the kind's allowed lateness, ties by kind, each once and
+//! only when every lane has spoken for it; so the events do not depend on the order in which lanes deliver.
+
+mod correlator;
+
+pub use correlator::{Applied, Correlator, CorrelatorState};

