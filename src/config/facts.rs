@@ -1,0 +1,96 @@
+//! What follows from a configuration for a given number of shards: the figures `config check` prints.
+//!
+//! Pure arithmetic on a checked [`Config`]; nothing is looked up. Method of the batch interval: every batch puts one
+//! record a lane, and an exchange shard takes 1,000 records a second, of which batches may use a fifth.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Config;
+
+/// Records a second of one exchange shard that batches may use: a fifth of the limit of Kinesis.
+const RECORDS_PER_SECOND: u64 = 200;
+
+/// Open shards of the two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardCounts {
+    /// Of the flows stream.
+    pub input: u64,
+    /// Of the exchange stream; 0 is taken as 1.
+    pub exchange: u64,
+}
+
+/// Computed figures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// Time between batches of one input shard: the configured one, or longer when the exchange is too narrow.
+    pub batch_interval: Duration,
+    /// Exchange shards that make the configured batch interval possible.
+    pub exchange_shards_needed: u64,
+    /// Evidence in nats at which a pair alarms.
+    pub threshold_nats: f64,
+    /// Longest webhook timeout the lease times allow.
+    pub longest_webhook_timeout: Duration,
+    /// Odd but allowed, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Computes the figures.
+pub fn facts(config: &Config, shards: ShardCounts) -> Facts {
+    let exchange = shards.exchange.max(1);
+    let puts = shards.input.saturating_mul(u64::from(config.lanes.get()));
+    let configured = config.engine.batch_interval.get();
+    let possible =
+        Duration::from_millis(puts.saturating_mul(1000).div_ceil(RECORDS_PER_SECOND.saturating_mul(exchange)));
+    let configured_millis = u64::try_from(configured.as_millis()).unwrap_or(u64::MAX).max(1);
+    let needed = puts.saturating_mul(1000).div_ceil(RECORDS_PER_SECOND.saturating_mul(configured_millis)).max(1);
+    let step_seconds = config.detector.step.get().as_secs_f64();
+    let steps_per_day = 86_400.0 / step_seconds;
+    let threshold_nats = (1000.0 * steps_per_day / config.detector.false_alarms_per_1000_pair_days).ln();
+    let engine = &config.engine;
+    let longest_webhook_timeout =
+        engine.failover.get().saturating_sub(engine.renewal.get()).saturating_sub(Duration::from_secs(1));
+    Facts {
+        batch_interval: configured.max(possible),
+        exchange_shards_needed: needed,
+        threshold_nats,
+        longest_webhook_timeout,
+        warnings: warnings(config, configured, possible),
+    }
+}
+
+fn warnings(config: &Config, configured: Duration, possible: Duration) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if possible > configured {
+        warnings
+            .push(format!("the exchange stream is too narrow: batches every {possible:?}, not every {configured:?}"));
+    }
+    for (key, listen) in [("collect.listen", config.collect.listen), ("admin.listen", config.admin.listen)] {
+        if !listen.ip().is_loopback() {
+            warnings.push(format!("{key} {listen} is open to the network and has no authentication of its own"));
+        }
+    }
+    if config.topology.is_none() {
+        warnings.push("topology.file is not set: every record will be unmapped".to_owned());
+    }
+    for webhook in &config.webhooks {
+        let loopback = webhook.url.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127."));
+        if webhook.url.scheme() == "http" && !loopback {
+            warnings.push(format!("webhook {} is sent in clear text", webhook.name));
+        }
+    }
+    warnings
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "batch interval           {:?}", self.batch_interval)?;
+        writeln!(f, "exchange shards needed   {}", self.exchange_shards_needed)?;
+        writeln!(f, "alarm threshold          {:.2} nats", self.threshold_nats)?;
+        writeln!(f, "longest webhook timeout  {:?}", self.longest_webhook_timeout)?;
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+//! Settings: from defaults, a TOML file, the environment and flags to one checked [`Config`].
+//!
+//! Later layers win: defaults < file < `FLOWSHIFT__SECTION__KEY` < flags. Every layer is cut into single keys that
+//! remember where they came from ([`layer`]), so a wrong key or value is reported with its origin and the fix, and
+//! `config show` can say who set what. [`Settings`] is what people write (its doc comments are the manual and the JSON
+//! Schema); [`Config`] is what the program runs on. The conversion happens once, at start.
+//! Invariant: a `Config` that exists has passed every cross check. No file named in it is opened here.
+//! Read next: [`settings`], then [`checked`].
+
+mod checked;
+mod checks;
+mod error;
+mod facts;
+mod keys;
+mod layer;
+mod settings;
+mod show;
+mod span;
+mod webhook;
+
+#[cfg(test)]
+mod tests;
+
+pub use checked::{Config, JobName, Lanes, StreamNames, TableNames};
+pub use error::{Origin, Problem, Problems};
+pub use facts::{Facts, ShardCounts, facts};
+pub use keys::schema;
+pub use layer::{Loaded, Override, Sources, load};
+pub use settings::{
+    AdminSettings, AwsSettings, CollectSettings, DetectorSettings, EngineSettings, InputFormat, InputSettings,
+    JobSettings, LogFormat, LogLevel, LogSettings, Settings, StreamSettings, TableSettings, TopologySettings,
+    WebhookSettings,
+};
+pub use show::{example, show};
+pub use span::Span;
+pub use webhook::{SecretSource, Webhook};

@@ -1,0 +1,102 @@
+//! Printing settings as TOML: the effective ones with who set them, and a commented example of all.
+//!
+//! Invariant: the output of both is a file [`super::load`] accepts, except that masked webhook URLs stay masked; a
+//! secret is never printed, only the file or variable that holds it.
+
+use std::fmt::Write;
+
+use toml::{Table, Value};
+
+use super::keys::{KeyPath, KnownKeys, Segment};
+use super::layer::{Loaded, Origins};
+use super::webhook::masked_url;
+use super::{Origin, Settings};
+
+/// The effective settings, each key that is not at its default followed by its origin.
+pub fn show(loaded: &Loaded) -> String {
+    let table = Table::try_from(&loaded.settings).unwrap_or_default();
+    let mut out = String::new();
+    for (section, value) in &table {
+        let path = KeyPath(vec![Segment::Name(section.clone())]);
+        match value {
+            Value::Table(keys) => write_section(&mut out, &format!("[{section}]"), keys, &path, &loaded.origins),
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    if let Value::Table(keys) = item {
+                        let here = path.child(Segment::Index(index));
+                        write_section(&mut out, &format!("[[{section}]]"), keys, &here, &loaded.origins);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+fn write_section(out: &mut String, header: &str, keys: &Table, path: &KeyPath, origins: &Origins) {
+    if keys.is_empty() {
+        return;
+    }
+    start_section(out, header);
+    for (key, value) in keys {
+        let here = path.child(Segment::Name(key.clone()));
+        let shown = match value {
+            Value::String(url) if header == "[[webhooks]]" && key == "url" => Value::String(masked_url(url)),
+            other => other.clone(),
+        };
+        let comment = match origins.of_path(&here) {
+            Origin::Default => String::new(),
+            origin => format!("  # {}", origin.to_string().replace(['\n', '\r'], " ")),
+        };
+        push(out, format_args!("{key} = {shown}{comment}\n"));
+    }
+}
+
+/// Every key with its manual and default, commented out.
+pub fn example() -> String {
+    let mut out = String::from("# Settings of flowshift: every key with its default.\n");
+    let mut defaults = Settings::default();
+    defaults.webhooks.push(super::WebhookSettings::default());
+    let defaults = Value::Table(Table::try_from(&defaults).unwrap_or_default());
+    let mut section = KeyPath::default();
+    for (path, manual) in KnownKeys::read().iter() {
+        let Some((Segment::Name(key), parents)) = path.0.split_last() else { continue };
+        if section.0 != parents {
+            section = KeyPath(parents.to_vec());
+            match parents {
+                [Segment::Name(name)] => start_section(&mut out, &format!("[{name}]")),
+                [Segment::Name(name), Segment::Index(_)] => start_section(&mut out, &format!("# [[{name}]]")),
+                _ => {}
+            }
+        }
+        for line in manual.lines() {
+            push(&mut out, format_args!("# {line}\n"));
+        }
+        match lookup(&defaults, path) {
+            Some(value) => push(&mut out, format_args!("# {key} = {value}\n")),
+            None => push(&mut out, format_args!("# {key} =\n")),
+        }
+    }
+    out
+}
+
+fn start_section(out: &mut String, header: &str) {
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    push(out, format_args!("{header}\n"));
+}
+
+fn lookup<'a>(root: &'a Value, path: &KeyPath) -> Option<&'a Value> {
+    path.0.iter().try_fold(root, |value, segment| match segment {
+        Segment::Index(index) => value.get(*index),
+        Segment::Name(name) => value.get(name.as_str()),
+    })
+}
+
+/// Writing to a `String` cannot fail.
+fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let written = out.write_fmt(text);
+    debug_assert!(written.is_ok());
+}

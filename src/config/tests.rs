@@ -1,0 +1,209 @@
+//! Tests of the layering, the checks and what is printed.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+
+fn sources(file: &str, env: &[(&str, &str)], flags: &[(&str, &str, &str)]) -> Sources {
+    Sources {
+        file: (!file.is_empty()).then(|| (PathBuf::from("flowshift.toml"), file.to_owned())),
+        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        flags: flags.iter().map(|(flag, key, value)| Override::new(*flag, *key, *value)).collect(),
+    }
+}
+
+fn loaded(file: &str, env: &[(&str, &str)], flags: &[(&str, &str, &str)]) -> Loaded {
+    load(&Settings::default(), &sources(file, env, flags)).unwrap()
+}
+
+fn errors(file: &str, env: &[(&str, &str)], flags: &[(&str, &str, &str)]) -> String {
+    load(&Settings::default(), &sources(file, env, flags)).unwrap_err().to_string()
+}
+
+const HOOK: &str = "[[webhooks]]\nurl = \"https://example.org/hook\"\nsecret_file = \"s\"\n";
+
+#[test]
+fn without_sources_the_defaults_stand() {
+    let config = loaded("", &[("PATH", "/bin"), ("FLOWSHIFT_CONFIG", "x")], &[]).config;
+    assert_eq!(config.streams.flows, "flowshift-flows");
+    assert_eq!(config.tables.state, "flowshift-state");
+    assert_eq!(config.lanes.get(), 64);
+    assert_eq!(config.engine.batch_interval.get(), Duration::from_secs(5));
+    assert!(config.collect.listen.ip().is_loopback() && config.admin.listen.ip().is_loopback());
+}
+
+#[test]
+fn flags_win_over_the_environment_over_the_file_over_defaults() {
+    let file = "[job]\nname = \"file\"\nlanes = 8\n[detector]\nstep = \"10s\"\n";
+    let env = [("FLOWSHIFT__JOB__NAME", "env"), ("FLOWSHIFT__JOB__LANES", "16")];
+    let loaded = loaded(file, &env, &[("--job", "job.name", "flag")]);
+    assert_eq!(loaded.config.job.as_str(), "flag");
+    assert_eq!(loaded.config.lanes.get(), 16);
+    assert_eq!(loaded.config.detector.step.get(), Duration::from_secs(10));
+    assert_eq!(loaded.config.streams.exchange, "flag-exchange");
+}
+
+#[test]
+fn an_unknown_key_is_reported_with_its_place_and_the_nearest_key() {
+    let text =
+        errors("[job]\nname = \"a\"\nlane = 8\n", &[("FLOWSHIFT__ENGIN__FAILOVER", "9s")], &[("-x", "nope.y", "1")]);
+    assert!(text.contains("flowshift.toml:3: job.lane: unknown key; did you mean `job.lanes`?"), "{text}");
+    assert!(text.contains("environment variable FLOWSHIFT__ENGIN__FAILOVER: engin.failover: unknown key"), "{text}");
+    assert!(text.contains("did you mean `engine.failover`?"), "{text}");
+    assert!(text.contains("flag -x: nope.y: unknown key; the sections are "), "{text}");
+}
+
+#[test]
+fn a_bad_value_is_reported_with_its_place_and_the_value() {
+    let file = "[engine]\nfailover = 10\n[input]\nformat = \"jsn\"\n[collect]\nlisten = \"here\"\n";
+    let text = errors(file, &[("FLOWSHIFT__JOB__LANES", "many")], &[("--step", "detector.step", "soon")]);
+    for part in [
+        "flowshift.toml:2: engine.failover: invalid type: integer `10`, expected a duration with a unit",
+        "flowshift.toml:4: input.format: unknown variant `jsn`",
+        "flowshift.toml:6: collect.listen: ",
+        "environment variable FLOWSHIFT__JOB__LANES: job.lanes: invalid type: string \"many\"",
+        "flag --step: detector.step: invalid value: string \"soon\"",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+#[test]
+fn broken_toml_names_the_line() {
+    assert!(
+        errors("[job]\nname = \n", &[], &[]).starts_with("flowshift.toml:2: "),
+        "{}",
+        errors("[job]\nname = \n", &[], &[])
+    );
+}
+
+#[test]
+fn webhooks_can_be_set_by_any_layer() {
+    let env = [("FLOWSHIFT__WEBHOOKS__0__TIMEOUT", "2s"), ("FLOWSHIFT__WEBHOOKS__1__URL", "http://127.0.0.1:9/x")];
+    let loaded = loaded(HOOK, &env, &[("--webhook-secret-file", "webhooks.1.secret_file", "t")]);
+    let [first, second] = loaded.config.webhooks.as_slice() else { panic!("two webhooks") };
+    assert_eq!((first.name.as_str(), first.timeout), ("webhook-1", Duration::from_secs(2)));
+    assert_eq!(first.secret, SecretSource::File("s".into()));
+    assert_eq!((second.url.as_str(), second.max_age), ("http://127.0.0.1:9/x", Duration::from_secs(86_400)));
+}
+
+#[test]
+fn a_gap_in_a_list_is_an_error_not_a_guess() {
+    assert!(errors("", &[("FLOWSHIFT__WEBHOOKS__1__URL", "http://a/")], &[]).contains("number the elements from 0"));
+}
+
+#[test]
+fn cross_checks_name_both_keys() {
+    for (file, part) in [
+        ("[job]\nlanes = 0\n", "job.lanes: `0` is not in 1 to 256"),
+        ("[job]\nlanes = 257\n", "job.lanes: `257`"),
+        ("[job]\nname = \"a b\"\n", "job.name: `a b` is not a name"),
+        ("[detector]\nwindow = \"65s\"\n", "detector.window: `1m 5s` is not a multiple of `detector.pane` (10s)"),
+        ("[detector]\nstep = \"30s\"\n", "detector.step: `30s` is no step"),
+        ("[detector]\npane = \"20s\"\nstep = \"10s\"\n", "detector.step: `10s` is not a multiple"),
+        ("[detector]\npane = \"0s\"\n", "detector.pane: `0s` is not"),
+        ("[detector]\nfalse_alarms_per_1000_pair_days = nan\n", "`NaN` is not above 0"),
+        ("[engine]\nrenewal = \"5s\"\n", "engine.renewal: `5s` is above a third of `engine.failover` (10s)"),
+        ("[engine]\nstuck_after = \"10s\"\n", "engine.stuck_after: `10s` is not above `engine.idle_after`"),
+        ("[engine]\npoll_interval = \"100ms\"\n", "more than five reads a second"),
+        ("[streams]\nflows = \"x-x\"\nexchange = \"x-x\"\n", "streams.exchange: `x-x` is used twice"),
+        ("[collect]\nmax_body_bytes = 1\n", "collect.max_body_bytes: `1`"),
+        ("[aws]\nendpoint_url_kinesis = \"kinesis\"\n", "aws.endpoint_url_kinesis: `kinesis` is no endpoint"),
+        ("[[webhooks]]\nurl = \"ftp://a/\"\nsecret_env = \"S\"\n", "webhooks.0.url: `ftp://a/` cannot be posted to"),
+        ("[[webhooks]]\nurl = \"http://a/\"\n", "webhooks.0.secret_file: no signing secret"),
+        ("[[webhooks]]\nsecret_env = \"S\"\n", "webhooks.0.url: is missing"),
+    ] {
+        let text = errors(file, &[], &[]);
+        assert!(text.contains(part), "{file}\n{part}\n{text}");
+    }
+}
+
+#[test]
+fn a_webhook_timeout_must_end_before_the_lease_can_pass_on() {
+    let text = errors(&format!("{HOOK}timeout = \"7s\"\n"), &[], &[]);
+    assert!(text.contains("flowshift.toml:4: webhooks.0.timeout: `7s` is not above 0 and at most 6s"), "{text}");
+    assert_eq!(loaded(&format!("{HOOK}timeout = \"6s\"\n"), &[], &[]).config.webhooks.len(), 1);
+}
+
+#[test]
+fn two_webhooks_of_one_name_are_refused() {
+    let one = format!("{HOOK}name = \"ops\"\n");
+    assert!(errors(&format!("{one}{one}"), &[], &[]).contains("webhooks.1.name: `ops` is used twice"));
+}
+
+#[test]
+fn show_names_origins_and_loads_again() {
+    let loaded =
+        loaded("[job]\nlanes = 8\n", &[("FLOWSHIFT__AWS__REGION", "eu-west-1")], &[("--step", "detector.step", "10s")]);
+    let text = show(&loaded);
+    assert!(text.contains("lanes = 8  # flowshift.toml:2\n"), "{text}");
+    assert!(text.contains("region = \"eu-west-1\"  # environment variable FLOWSHIFT__AWS__REGION\n"), "{text}");
+    assert!(text.contains("step = \"10s\"  # flag --step\n"), "{text}");
+    assert!(text.contains("name = \"flowshift\"\n"), "{text}");
+    assert_eq!(self::loaded(&text, &[], &[]).settings, loaded.settings);
+}
+
+#[test]
+fn show_prints_no_token() {
+    let token = "T0123456789abcdefXYZ";
+    let file =
+        format!("[[webhooks]]\nurl = \"https://h.example/a/{token}?key={token}\"\nsecret_env = \"HOOK_SECRET\"\n");
+    let text = show(&loaded(&file, &[("HOOK_SECRET", "whsec_abc")], &[]));
+    assert!(!text.contains(token) && !text.contains("whsec"), "{text}");
+    assert!(text.contains("https://h.example/a/***?***") && text.contains("secret_env = \"HOOK_SECRET\""), "{text}");
+    let with_password = "[[webhooks]]\nurl = \"https://u:hunter2@h.example/\"\nsecret_env = \"S\"\n";
+    assert!(!errors(with_password, &[], &[]).contains("hunter2"));
+}
+
+#[test]
+fn the_example_documents_every_key_and_loads() {
+    let text = example();
+    loaded(&text, &[], &[]);
+    for (key, manual) in keys::KnownKeys::read().iter() {
+        assert!(!manual.is_empty(), "{key} has no manual");
+        let last = key.to_string().rsplit('.').next().unwrap().to_owned();
+        assert!(text.contains(&format!("# {last} =")), "{key}");
+    }
+}
+
+#[test]
+fn the_schema_describes_sections_and_defaults() {
+    let schema = schema();
+    assert_eq!(schema["properties"]["job"]["default"]["lanes"], 64);
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn a_narrow_exchange_stretches_the_batch_interval() {
+    let config = loaded("", &[], &[]).config;
+    let roomy = facts(&config, ShardCounts { input: 10, exchange: 1 });
+    assert_eq!((roomy.batch_interval, roomy.exchange_shards_needed), (Duration::from_secs(5), 1));
+    let narrow = facts(&config, ShardCounts { input: 100, exchange: 2 });
+    assert_eq!((narrow.batch_interval, narrow.exchange_shards_needed), (Duration::from_secs(16), 7));
+    assert!(narrow.warnings.iter().any(|warning| warning.contains("too narrow")));
+    assert!((roomy.threshold_nats - 1_440_000_f64.ln()).abs() < 1e-9);
+}
+
+#[test]
+fn listening_beyond_loopback_is_allowed_and_said() {
+    let config = loaded("[collect]\nlisten = \"0.0.0.0:4318\"\n", &[], &[]).config;
+    let warnings = facts(&config, ShardCounts { input: 1, exchange: 1 }).warnings;
+    assert!(warnings.iter().any(|warning| warning.starts_with("collect.listen 0.0.0.0:4318")), "{warnings:?}");
+}
+
+#[test]
+fn local_defaults_are_quick_and_valid() {
+    let config = Config::local_defaults().unwrap();
+    assert_eq!(config.engine.batch_interval.get(), Duration::from_secs(1));
+    assert_eq!(config.engine.idle_after.get(), Duration::from_secs(5));
+}
+
+#[test]
+fn only_what_changes_results_is_in_the_snapshot() {
+    let base = loaded("", &[], &[]).config.result_settings();
+    let listening = loaded("[admin]\nlisten = \"127.0.0.1:0\"\n[engine]\nidle_after = \"40s\"\n", &[], &[]);
+    assert_eq!(base, listening.config.result_settings());
+    assert_ne!(base, loaded("[detector]\nstep = \"10s\"\n", &[], &[]).config.result_settings());
+}
