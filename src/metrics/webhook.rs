@@ -8,10 +8,11 @@ use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec};
 use super::register::{MetricsError, Registrar};
 
 /// How one request to a receiver ended.
-pub const ATTEMPTS: [&str; 7] = ["ok", "throttled", "refused", "gone", "redirect", "timeout", "unreachable"];
+pub const ATTEMPTS: [&str; 8] =
+    ["ok", "throttled", "refused", "gone", "redirect", "timeout", "unreachable", "unsendable"];
 
 /// How an entry ended at one endpoint.
-pub const DELIVERIES: [&str; 3] = ["delivered", "expired", "disabled"];
+pub const DELIVERIES: [&str; 4] = ["delivered", "expired", "disabled", "unsendable"];
 
 /// Counts of the deliverer.
 #[derive(Debug, Clone)]

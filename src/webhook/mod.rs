@@ -1,0 +1,40 @@
+//! Delivers entries of the committed outbox to receivers, signed after Standard Webhooks.
+//!
+//! What comes in is already decided and committed; this module owns only the way out: signing, order per incident, retries,
+//! expiry, and which addresses may be called. It knows nothing about incidents beyond their id and number.
+//!
+//! Invariants:
+//! * an entry's `webhook-id` never changes, so a receiver can drop repeats (delivery is at least once);
+//! * entries of one incident reach an endpoint in order, the next not before the last is done there;
+//! * nothing is sent while the gate is not fresh (the lease may belong to another worker by now);
+//! * an outcome is reported only when every endpoint is done with the entry.
+//!
+//! Reading order: `delivery` (what goes in and out), `endpoint`, `secret`, `schedule`, `gate`, then `deliverer` (fan-out),
+//! `worker` (one endpoint), `queue`, and at the edge `transport` and `address`.
+
+mod address;
+mod attempt;
+mod clock;
+mod deliverer;
+mod delivery;
+mod endpoint;
+mod gate;
+mod queue;
+mod schedule;
+mod secret;
+mod transport;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::{Forbidden, is_forbidden};
+pub use attempt::Attempt;
+pub use clock::WallClock;
+pub use deliverer::{Deliverer, DrainHandle, Options, SendError, send_once};
+pub use delivery::{Delivery, DropReason, Outcome};
+pub use endpoint::{Endpoint, EndpointError};
+pub use gate::Gate;
+pub use schedule::{Schedule, ScheduleError};
+pub use secret::{SecretError, Secrets};
+pub use transport::{HttpTransport, Reply, Request, Transport, TransportError, TransportSetupError};
