@@ -52,10 +52,7 @@ pub(super) fn peek(bytes: &[u8], max: usize) -> Vec<u8> {
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::default());
     // Writing into a Vec cannot fail; an empty result would be refused by every reader.
-    match encoder.write_all(bytes).and_then(|()| encoder.finish()) {
-        Ok(packed) => packed,
-        Err(_) => Vec::new(),
-    }
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).unwrap_or_default()
 }
 
 #[cfg(test)]

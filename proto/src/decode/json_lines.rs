@@ -108,7 +108,7 @@ pub(super) fn lines(bytes: &[u8], options: &Options, sink: &mut dyn FnMut(Item<'
             let report = agent_json::report(found.json, found.time(options.arrival_ms)?)?;
             let mut counts = Decoded::default();
             counts.took_report(0, &report);
-            sink(Item::Report(report));
+            sink(Item::Report(Box::new(report)));
             Ok(Taken::Report(Box::new(counts)))
         }
     })

@@ -68,7 +68,7 @@ pub enum Item<'a> {
     /// A flow record, lent until the sink returns.
     Flow(&'a FlowRecord),
     /// An agent's report; its records need the start of the interval, which the caller knows from the report before.
-    Report(AgentReport),
+    Report(Box<AgentReport>),
 }
 
 /// The first thing that was wrong inside a payload that was taken.
@@ -126,7 +126,7 @@ pub fn payload(bytes: &[u8], options: &Options, sink: &mut dyn FnMut(Item<'_>)) 
     }
     match format {
         Format::FlowBatch => flow_batch::flow_batch(&plain, &mut |record| sink(Item::Flow(record))),
-        Format::Otlp => agent_otlp::agent_reports(&plain, &mut |report| sink(Item::Report(report))),
+        Format::Otlp => agent_otlp::agent_reports(&plain, &mut |report| sink(Item::Report(Box::new(report)))),
         Format::JsonLines => json_lines::lines(&plain, options, sink),
         Format::LogsSubscription => Err(DecodeError::Unsupported("a logs subscription envelope")),
         Format::KplAggregate => Err(DecodeError::Unsupported("a kpl aggregate")),
