@@ -50,6 +50,10 @@ pub struct Effect {
     pub observed: i64,
     /// Samples behind the observation.
     pub observed_n: u64,
+    /// Seconds the observation spans: the panes of the sliding window since the change began.
+    pub observed_s: u32,
+    /// Which quantile baseline and observation are (50 or 90); 0 for ratios.
+    pub quantile_pct: u8,
     /// Lower end of the 90 % interval of the change (observed − baseline).
     pub low: i64,
     /// Upper end of that interval.

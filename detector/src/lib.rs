@@ -14,6 +14,7 @@ pub mod feed;
 pub mod lane;
 mod map;
 pub mod pane;
+mod score;
 pub mod settings;
 pub mod topology;
 pub mod window;

@@ -15,15 +15,22 @@ pub(crate) struct Window {
     panes: VecDeque<(i64, PaneCell)>,
     counters: Counters,
     rtt: RttCell,
+    pane_s: u32,
 }
 
 impl Window {
     /// Adds a pane that is younger than all others.
-    pub(crate) fn push(&mut self, start_s: i64, cell: &PaneCell) {
+    pub(crate) fn push(&mut self, start_s: i64, cell: &PaneCell, pane_s: u32) {
+        self.pane_s = pane_s;
         debug_assert!(self.panes.back().is_none_or(|(last, _)| *last < start_s));
         self.counters.add(&cell.counters);
         self.rtt.merge(&cell.rtt);
         self.panes.push_back((start_s, cell.clone()));
+    }
+
+    /// Length of its panes, s; 0 before the first.
+    pub(crate) fn pane_s(&self) -> u32 {
+        self.pane_s
     }
 
     /// Drops the panes that start before `oldest_s`.
@@ -36,19 +43,26 @@ impl Window {
         }
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
+    /// Sum of the panes that start at or after `from_s`; of all when there is none. Also their number.
+    pub(crate) fn since(&self, from_s: i64) -> (PaneCell, u32) {
+        let from_s = if self.panes.back().is_some_and(|(last, _)| *last >= from_s) { from_s } else { i64::MIN };
+        let mut sum = PaneCell::default();
+        let mut panes = 0;
+        for (_, cell) in self.panes.iter().filter(|(start, _)| *start >= from_s) {
+            sum.merge(cell);
+            panes += 1;
+        }
+        (sum, panes)
     }
 
-    pub(crate) fn rtt(&self) -> &RttCell {
-        &self.rtt
-    }
-
-    pub(crate) fn max_retransmits(&self) -> u64 {
-        self.panes.iter().map(|(_, cell)| cell.max_retransmits).max().unwrap_or(0)
-    }
-
-    pub(crate) fn view(&self) -> Option<WindowView> {
+    /// What is in the window that ends where the panes from `oldest_s` on end.
+    pub(crate) fn view(&self, oldest_s: i64) -> Option<WindowView> {
+        if self.panes.front().is_some_and(|(start, _)| *start < oldest_s) {
+            // A pair without traffic is not touched by the steps, so its old panes go when somebody looks.
+            let mut now = self.clone();
+            now.expire(oldest_s);
+            return now.view(oldest_s);
+        }
         let start_s = self.panes.front()?.0;
         let mut cell = PaneCell { counters: self.counters, rtt: self.rtt.clone(), ..PaneCell::default() };
         let (mut low, mut high) = (None, None);

@@ -74,8 +74,7 @@ impl LaneDetector {
     /// runs of steps in which nothing happened come as one. A watermark of `i64::MAX` is the end of the input: all
     /// remaining panes are judged, then the last evidence says so and later panes are refused.
     pub fn close(&mut self, kind: FeedKind, watermark_ms: i64) -> Vec<StepEvidence> {
-        let _ = (kind, watermark_ms);
-        Vec::new()
+        self.state.feeds.entry(kind).or_default().close(kind, watermark_ms, &self.settings)
     }
 
     /// Sums over all panes ever accepted, by feed kind and pair.
@@ -88,6 +87,8 @@ impl LaneDetector {
 
     /// The sliding window of a pair as of the last judged step; `None` when nothing is in it.
     pub fn window(&self, kind: FeedKind, pair: &Pair) -> Option<WindowView> {
-        self.state.feeds.get(&kind)?.pairs.get(pair)?.window.view()
+        let feed = self.state.feeds.get(&kind)?;
+        let oldest_s = feed.next_step_s?.saturating_sub(i64::from(self.settings.window_s()));
+        feed.pairs.get(pair)?.window.view(oldest_s)
     }
 }

@@ -6,7 +6,10 @@
 //! enters the evidence exactly once.
 
 mod detector;
+mod effect;
+mod pair;
 mod state;
+mod step;
 
 pub use detector::LaneDetector;
 pub use state::{FeedState, LaneState, MergeOutcome, StateError, Totals};

@@ -4,16 +4,16 @@
 //! Not for: reading statistics; use [`super::LaneDetector`].
 //! Invariant: restoring and going on equals never having stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::pair::PairState;
 use crate::feed::FeedKind;
 use crate::map;
 use crate::pane::{Counters, PaneCell};
 use crate::topology::Pair;
-use crate::window::Window;
 
 /// Why stored state was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -80,13 +80,6 @@ pub(crate) struct OpenPane {
     pub(crate) cells: BTreeMap<Pair, PaneCell>,
 }
 
-/// Everything kept for one pair.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct PairState {
-    pub(crate) totals: Totals,
-    pub(crate) window: Window,
-}
-
 /// What a lane remembers of one feed kind.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FeedState {
@@ -95,6 +88,8 @@ pub struct FeedState {
     pub(crate) open: BTreeMap<i64, OpenPane>,
     #[serde(with = "map")]
     pub(crate) pairs: BTreeMap<Pair, PairState>,
+    /// Pairs that are alarmed or were a few steps ago: they are told about also without traffic.
+    pub(crate) active: BTreeSet<Pair>,
     pub(crate) ended: bool,
     /// Partial panes refused because their step was judged already.
     pub refused_closed: u64,

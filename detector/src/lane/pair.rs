@@ -1,0 +1,226 @@
+//! One pair of a lane: its window, its tests, and what they make of a step.
+//!
+//! For: everything that needs only this pair.
+//! Not for: the order of steps; see [`super::step`].
+//! Invariant: a biased step changes the window and the totals, never a test.
+
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::{Effect, PairRow, Signal, SignalRow, Stage};
+use crate::feed::FeedKind;
+use crate::pane::PaneCell;
+use crate::score::{ConnectTest, Judged, LatencyTest, RetransmitTest, StepInput};
+use crate::settings::Settings;
+use crate::topology::{Pair, PathClass};
+use crate::window::Window;
+
+use super::Totals;
+use super::effect;
+
+/// Nats above which a signal is told about.
+const TOLD: f64 = 1.0;
+/// Steps for which it is told about after its alarm ended.
+const QUIET_STEPS: u8 = 5;
+/// An alarm that nothing has renewed or contradicted for this long is dropped, s.
+const FORGET_S: u32 = 900;
+const HOUR_S: u64 = 3_600;
+const DAY_S: u64 = 86_400;
+const SIGNALS: [Signal; 3] = [Signal::Connect, Signal::Retransmit, Signal::Latency];
+
+/// Everything kept for one pair of one feed kind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PairState {
+    pub(crate) totals: Totals,
+    pub(crate) window: Window,
+    first_s: Option<i64>,
+    /// Steps with traffic that could be judged.
+    steps: u64,
+    connect: ConnectTest,
+    retransmit: RetransmitTest,
+    latency: LatencyTest,
+    told: [Told; SIGNALS.len()],
+    last_row: Option<PairRow>,
+}
+
+/// What was last said about a signal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Told {
+    /// Steps for which it is still told about.
+    left: u8,
+    /// Seconds since it last had anything to judge.
+    silent_s: u32,
+}
+
+/// What a pair says about a step.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) row: Option<PairRow>,
+    /// Evidence of the step alone, nats.
+    pub(super) loss: f64,
+    pub(super) latency: f64,
+}
+
+impl PairState {
+    /// Judges a step that starts at `start_s`; its panes are in the window already.
+    pub(super) fn judge(&mut self, pair: &Pair, kind: FeedKind, cell: &PaneCell, start_s: i64, s: &Settings) -> Said {
+        if cell.quality.is_biased() {
+            let row = self.repeat(s.step_s()).map(|row| PairRow { truncated: true, ..row });
+            return Said { row, ..Said::default() };
+        }
+        let stage = self.stage(s.step_s());
+        let class = pair.class();
+        let input = StepInput { cell, start_s, step_s: s.step_s(), threshold: s.threshold(), class, stage };
+        self.first_s.get_or_insert(start_s);
+        self.steps = self.steps.saturating_add(1);
+        let connect = self.connect.judge(&input);
+        let (retransmit, latency) = match kind {
+            FeedKind::Reports => (self.retransmit.judge(&input), self.latency.judge(&input)),
+            FeedKind::FlowLogs => (Judged::default(), Judged::default()),
+        };
+        let judged = [connect, retransmit, latency];
+        let mut signals = Vec::new();
+        for (index, (signal, judged)) in SIGNALS.into_iter().zip(judged).enumerate() {
+            self.forget(index, signal, judged.judged, s.step_s());
+            if self.tell(index, signal) || judged.new_normal {
+                signals.push(self.signal_row(signal, judged.new_normal, &input));
+            }
+        }
+        let row = (!signals.is_empty()).then(|| PairRow {
+            pair: pair.clone(),
+            flows: cell.counters.flows,
+            segments: cell.counters.segments,
+            top_flow_share_ppm: share_ppm(cell.max_retransmits, cell.counters.retransmits.total()),
+            late_share_ppm: share_ppm(cell.quality.late, cell.quality.records),
+            truncated: false,
+            stage,
+            signals,
+        });
+        self.last_row.clone_from(&row);
+        Said { row, loss: retransmit.step, latency: latency.step }
+    }
+
+    /// A step without traffic, or one that cannot be judged: what was said stands, for a while.
+    pub(super) fn repeat(&mut self, step_s: u32) -> Option<PairRow> {
+        let mut row = self.last_row.take()?;
+        for (index, signal) in SIGNALS.into_iter().enumerate() {
+            self.forget(index, signal, false, step_s);
+            let alarmed = self.alarmed(signal);
+            if !self.tell(index, signal) {
+                row.signals.retain(|r| r.signal != signal);
+            }
+            for r in row.signals.iter_mut().filter(|r| r.signal == signal) {
+                r.alarmed = alarmed;
+                r.new_normal = false;
+            }
+        }
+        (row.flows, row.segments) = (0, 0);
+        self.last_row = (!row.signals.is_empty()).then_some(row);
+        self.last_row.clone()
+    }
+
+    /// Whether the pair must be told about also without traffic.
+    pub(super) fn is_active(&self) -> bool {
+        self.told.iter().any(|told| told.left > 0)
+    }
+
+    fn stage(&self, step_s: u32) -> Stage {
+        match self.steps.saturating_mul(u64::from(step_s)) {
+            s if s < HOUR_S => Stage::ClassPrior,
+            s if s < DAY_S => Stage::PairRate,
+            _ => Stage::Settled,
+        }
+    }
+
+    fn forget(&mut self, index: usize, signal: Signal, judged: bool, step_s: u32) {
+        let told = &mut self.told[index];
+        told.silent_s = if judged { 0 } else { told.silent_s.saturating_add(step_s) };
+        if told.silent_s < FORGET_S {
+            return;
+        }
+        match signal {
+            Signal::Connect => self.connect.reset(),
+            Signal::Retransmit => self.retransmit.reset(),
+            Signal::Latency => self.latency.reset(),
+            Signal::Silence => {}
+        }
+    }
+
+    fn tell(&mut self, index: usize, signal: Signal) -> bool {
+        let (alarmed, score) = (self.alarmed(signal), self.score(signal));
+        let told = &mut self.told[index];
+        let was_told = told.left > 0;
+        told.left = if alarmed { QUIET_STEPS } else { told.left.saturating_sub(1) };
+        alarmed || was_told || score > TOLD
+    }
+
+    fn alarmed(&self, signal: Signal) -> bool {
+        match signal {
+            Signal::Connect => self.connect.cusum.alarmed(),
+            Signal::Retransmit => self.retransmit.cusum.alarmed(),
+            Signal::Latency => self.latency.alarmed(),
+            Signal::Silence => false,
+        }
+    }
+
+    fn score(&self, signal: Signal) -> f64 {
+        match signal {
+            Signal::Connect => self.connect.cusum.score(),
+            Signal::Retransmit => self.retransmit.cusum.score(),
+            Signal::Latency => self.latency.score(),
+            Signal::Silence => 0.0,
+        }
+    }
+
+    fn signal_row(&self, signal: Signal, new_normal: bool, input: &StepInput<'_>) -> SignalRow {
+        let cusum = match signal {
+            Signal::Connect => &self.connect.cusum,
+            Signal::Retransmit => &self.retransmit.cusum,
+            Signal::Latency | Signal::Silence => &self.latency.cusum,
+        };
+        let since_s = cusum.since_s(input.step_s);
+        let age = self.first_s.map_or(0, |first| input.start_s.saturating_sub(first)).max(0);
+        let (cell, panes) = self.window.since(since_s);
+        let effect = Effect {
+            baseline_age_s: age.unsigned_abs(),
+            observed_s: panes.saturating_mul(self.window.pane_s()),
+            ..self.effect(signal, input.class, &cell)
+        };
+        SignalRow {
+            signal,
+            score_mn: milli_nats(self.score(signal)),
+            threshold_mn: milli_nats(input.threshold),
+            alarmed: self.alarmed(signal),
+            new_normal,
+            since_s,
+            effect,
+        }
+    }
+
+    fn effect(&self, signal: Signal, class: PathClass, cell: &PaneCell) -> Effect {
+        let counters = &cell.counters;
+        match signal {
+            Signal::Connect => {
+                let (test, failures) = (&self.connect, counters.failures());
+                effect::of_rate(failures, counters.attempts(), test.baseline(class), test.dispersion(class))
+            }
+            Signal::Retransmit => {
+                let (test, sent_again) = (&self.retransmit, counters.data_retransmits());
+                effect::of_rate(sent_again, counters.segments, test.baseline(class), test.dispersion(class))
+            }
+            Signal::Latency | Signal::Silence => {
+                let q = self.latency.telling_quantile();
+                effect::of_latency(cell, q, self.latency.baseline(q))
+            }
+        }
+    }
+}
+
+/// Nats as an integer, the form in which evidence leaves a lane.
+pub(super) fn milli_nats(nats: f64) -> i64 {
+    (nats * 1_000.0).round() as i64
+}
+
+fn share_ppm(part: u64, whole: u64) -> u32 {
+    let share = u128::from(part) * 1_000_000 / u128::from(whole.max(1));
+    u32::try_from(share.min(1_000_000)).unwrap_or(1_000_000)
+}

@@ -1,0 +1,139 @@
+//! The peers a pair knows: did *they* get slower?
+//!
+//! For: telling a slower path from new, farther clients, which look alike in a histogram.
+//! Not for: alarms of its own; it opens and shuts the gate of the latency test.
+//! Method: mean log deviation of known peers' round-trip times from each peer's own level, weighted by flows; e-CUSUM.
+//! Invariant: at most [`PEERS`] levels are kept; the peer that was not seen for longest leaves first, ties by hash.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pane::PeerSample;
+
+use super::StepInput;
+use super::cusum::Cusum;
+use super::slow::SlowVariance;
+
+const PEERS: usize = 64;
+/// Age and flow records after which a peer is known once the pair itself is old; half the pair's age before that.
+const KNOWN_AFTER_S: i64 = 86_400;
+const KNOWN_FLOWS: f64 = 100.0;
+const SLOWER: [f64; 4] = [0.05, 0.1, 0.2, 0.4];
+/// Mean slow-down (log) that is no news.
+const NULL: f64 = 0.03;
+const SLOW_PRIOR: f64 = 2e-4;
+/// Prior variance of one record's log round-trip time around its peer's level, and the records it is worth.
+const SPREAD: f64 = 0.08;
+const SPREAD_RECORDS: f64 = 200.0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Level {
+    first_s: i64,
+    last_s: i64,
+    flows: f64,
+    log_us: f64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cohort {
+    levels: BTreeMap<u64, Level>,
+    first_s: Option<i64>,
+    /// Smoothed share of sampled flows that known peers have.
+    known_share: f64,
+    cusum: Cusum,
+    slow: SlowVariance,
+    squares: f64,
+    records: f64,
+    /// Mean deviation of known peers in the last judged step (log).
+    deviation: f64,
+}
+
+impl Cohort {
+    /// Judges one step. Call [`Cohort::learn`] afterwards when the step may be learned.
+    pub(crate) fn judge(&mut self, input: &StepInput<'_>) {
+        let sample = &input.cell.peers;
+        let first_s = *self.first_s.get_or_insert(input.start_s);
+        let (mut weight, mut sum, mut known, mut all) = (0.0, 0.0, 0.0, 0.0);
+        for (hash, counts) in sample.iter() {
+            all += counts.flows as f64;
+            let Some(level) = self.levels.get(&hash).filter(|level| is_known(level, first_s, input.start_s)) else {
+                continue;
+            };
+            known += counts.flows as f64;
+            if counts.rtt_n > 0 && counts.rtt_sum_us > 0 {
+                let n = counts.rtt_n as f64;
+                let deviation = ((counts.rtt_sum_us as f64 / n).ln() - level.log_us).clamp(-0.7, 0.9);
+                weight += n.min(30.0);
+                sum += n.min(30.0) * deviation;
+            }
+        }
+        if all > 0.0 {
+            self.known_share += 0.1 * (known / all - self.known_share);
+        }
+        if weight <= 0.0 {
+            return;
+        }
+        self.deviation = sum / weight;
+        let sampling = self.spread() / weight;
+        let variance = sampling + input.steps_per_block() * self.slow.value(SLOW_PRIOR);
+        let ratios = SLOWER.map(|slower| {
+            let shift = slower - NULL;
+            (((self.deviation - NULL) * shift - shift * shift / 2.0) / variance).min(5.0)
+        });
+        self.cusum.step(&ratios, input.threshold, input.start_s);
+        if self.cusum.score() <= super::LEARN_LIMIT {
+            self.slow.add(self.deviation, sampling, input.steps_per_block(), 0.01);
+            self.squares = self.squares * 0.999 + (self.deviation * self.deviation * weight).min(2.0);
+            self.records = self.records * 0.999 + 1.0;
+        }
+    }
+
+    /// Learns the levels of the peers seen in a step.
+    pub(crate) fn learn(&mut self, sample: &PeerSample, start_s: i64) {
+        for (hash, counts) in sample.iter().filter(|(_, counts)| counts.rtt_n > 0 && counts.rtt_sum_us > 0) {
+            let n = counts.rtt_n as f64;
+            let log_us = (counts.rtt_sum_us as f64 / n).ln();
+            let level =
+                self.levels.entry(hash).or_insert(Level { first_s: start_s, last_s: start_s, flows: 0.0, log_us });
+            let seen = level.flows.min(2_000.0);
+            level.log_us = (level.log_us * seen + log_us * n) / (seen + n);
+            level.flows += n;
+            level.last_s = start_s;
+        }
+        while self.levels.len() > PEERS {
+            let Some(oldest) = self.levels.iter().min_by_key(|(hash, level)| (level.last_s, **hash)).map(|(h, _)| *h)
+            else {
+                break;
+            };
+            self.levels.remove(&oldest);
+        }
+    }
+
+    /// Whether a shift seen in the histogram may be believed: known peers confirm it, or too few are known to ask.
+    pub(crate) fn confirms(&self) -> bool {
+        self.known_share < 0.3 || self.cusum.score() >= 3.0
+    }
+
+    /// Moves all levels to the present ones (a lasting shift became the baseline).
+    pub(crate) fn rebase(&mut self) {
+        for level in self.levels.values_mut() {
+            level.log_us += self.deviation;
+        }
+        self.cusum.reset();
+    }
+
+    fn spread(&self) -> f64 {
+        (self.squares + SPREAD * SPREAD_RECORDS) / (self.records + SPREAD_RECORDS)
+    }
+}
+
+fn is_known(level: &Level, first_s: i64, now_s: i64) -> bool {
+    let half_age = (now_s - first_s) / 2;
+    let age = now_s - level.first_s;
+    if half_age >= KNOWN_AFTER_S {
+        age >= KNOWN_AFTER_S && level.flows >= KNOWN_FLOWS
+    } else {
+        age >= half_age && level.flows >= 3.0
+    }
+}

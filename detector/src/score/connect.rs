@@ -1,0 +1,148 @@
+//! Connection failures: do more attempts fail than this pair's upper bound allows?
+//!
+//! For: refused, unanswered and rejected attempts, from agents and from flow logs.
+//! Not for: established connections that are reset.
+//! Method: beta-binomial of failures over attempts, in exact form for the null (failures come in clumps), binomial for
+//! the alternatives. Until the pair has its own history the upper bound is at most 1 %.
+
+use serde::{Deserialize, Serialize};
+
+use crate::topology::PathClass;
+
+use super::cusum::Cusum;
+use super::rate::{Prior, Rate};
+use super::{Judged, LEARN_LIMIT, StepInput};
+
+/// Added share of failures that is looked for.
+const ADDED: [f64; 5] = [0.01, 0.03, 0.1, 0.3, 0.7];
+/// Attempts after which the pair's own upper bound may exceed [`PRIOR_UPPER`].
+const OWN_HISTORY: f64 = 500.0;
+const PRIOR_UPPER: f64 = 0.01;
+/// Correlation of failures within a step until more is known.
+const CLUMPING: f64 = 0.05;
+const NEW_NORMAL_S: i64 = 86_400;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ConnectTest {
+    rate: Rate,
+    pub(crate) cusum: Cusum,
+    held: Option<(i64, f64, f64)>,
+}
+
+impl ConnectTest {
+    pub(crate) fn judge(&mut self, input: &StepInput<'_>) -> Judged {
+        let counters = &input.cell.counters;
+        let (failures, attempts) = (counters.failures() as f64, counters.attempts() as f64);
+        if attempts <= 0.0 {
+            return Judged::default();
+        }
+        let prior = prior(input.class);
+        let mut upper = self.rate.upper(attempts, &prior);
+        if self.rate.trials() < OWN_HISTORY {
+            upper = upper.min(PRIOR_UPPER);
+        }
+        let null = (1.25 * upper + 0.002).min(0.9);
+        // A relative variance φ of the chance is a correlation of about φ·p between attempts.
+        let correlation = (self.rate.dispersion(&prior) * null).clamp(1e-4, 0.3);
+        let by_chance = beta_binomial(failures, attempts, null, correlation);
+        let clip = input.clip(counters.failures(), ADDED.len());
+        let mut ratios = [0.0; ADDED.len()];
+        for (ratio, added) in ratios.iter_mut().zip(ADDED) {
+            let worse = (null + added).min(0.95);
+            // The alternative varies as much as the null does, or a large pair's clumps would look like faults.
+            let spread = (correlation * null / worse).max(1e-4);
+            *ratio = (beta_binomial(failures, attempts, worse, spread) - by_chance).min(clip);
+        }
+        self.cusum.step(&ratios, input.threshold, input.start_s);
+        let step = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Judged { judged: true, step, new_normal: self.learn(input, failures, attempts, &prior) }
+    }
+
+    fn learn(&mut self, input: &StepInput<'_>, failures: f64, attempts: f64, prior: &Prior) -> bool {
+        if self.cusum.score() <= LEARN_LIMIT {
+            self.held = None;
+            self.rate.learn(failures, attempts, input.step_s, prior);
+            return false;
+        }
+        let held = self.held.get_or_insert((input.start_s, 0.0, 0.0));
+        held.1 += failures;
+        held.2 += attempts;
+        if input.start_s - held.0 < NEW_NORMAL_S {
+            return false;
+        }
+        self.rate.reseed(held.1, held.2);
+        self.cusum.reset();
+        self.held = None;
+        true
+    }
+
+    /// Forgets an alarm that nothing renews.
+    pub(crate) fn reset(&mut self) {
+        self.cusum.reset();
+        self.held = None;
+    }
+
+    /// Expected share of failures and the attempts behind it.
+    pub(crate) fn baseline(&self, class: PathClass) -> (f64, f64) {
+        (self.rate.mean(&prior(class)), self.rate.trials())
+    }
+
+    /// Relative variance of the rate, for intervals.
+    pub(crate) fn dispersion(&self, class: PathClass) -> f64 {
+        self.rate.dispersion(&prior(class))
+    }
+}
+
+fn prior(class: PathClass) -> Prior {
+    let rate = match class {
+        PathClass::IntraAz | PathClass::InterAz => 2e-3,
+        PathClass::Edge => 5e-3,
+    };
+    Prior { rate, events: 2.0, dispersion: CLUMPING / 0.0145, dispersion_weight: 10.0 }
+}
+
+/// Logarithm of the beta-binomial probability, without the binomial coefficient (it cancels in ratios).
+fn beta_binomial(events: f64, trials: f64, chance: f64, correlation: f64) -> f64 {
+    let total = 1.0 / correlation - 1.0;
+    let (a, b) = (chance * total, (1.0 - chance) * total);
+    ln_rising(a, events) + ln_rising(b, trials - events) - ln_rising(total, trials)
+}
+
+/// ln of x (x+1) … (x+n−1). Direct for small n, Stirling's series beyond (relative error below 1e-9 there).
+fn ln_rising(x: f64, n: f64) -> f64 {
+    const DIRECT: f64 = 64.0;
+    if n <= DIRECT {
+        let mut product = 0.0;
+        let mut i = 0.0;
+        while i < n {
+            product += (x + i).ln();
+            i += 1.0;
+        }
+        return product;
+    }
+    ln_rising(x, DIRECT) + ln_gamma_large(x + n) - ln_gamma_large(x + DIRECT)
+}
+
+/// ln Γ(x) for x of at least 64.
+fn ln_gamma_large(x: f64) -> f64 {
+    const HALF_LN_TAU: f64 = 0.918_938_533_204_672_8;
+    (x - 0.5) * x.ln() - x + HALF_LN_TAU + 1.0 / (12.0 * x) - 1.0 / (360.0 * x * x * x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rising_product_is_the_same_directly_and_by_series() {
+        let direct: f64 = (0..500).map(|i| (0.3 + f64::from(i)).ln()).sum();
+        assert!((ln_rising(0.3, 500.0) - direct).abs() < 1e-8);
+    }
+
+    #[test]
+    fn probabilities_of_all_counts_sum_to_one() {
+        let choose = |n: u32, k: u32| (1..=k).fold(1.0, |c, i| c * f64::from(n - k + i) / f64::from(i));
+        let sum: f64 = (0..=7).map(|k| choose(7, k) * beta_binomial(f64::from(k), 7.0, 0.0145, 0.05).exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+    }
+}

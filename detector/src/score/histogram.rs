@@ -1,0 +1,161 @@
+//! The learned distribution of round-trip times of a pair.
+//!
+//! For: ranks of new values against what is usual, and quantiles for people.
+//! Not for: exact merging; that is [`crate::pane::RttCell`].
+//! Invariant: bins are 5 % wide in the logarithm of µs. Values under 32 µs share the lowest bin: below it a difference is
+//! the host's scheduling, not the network, and the 1 ms steps seen under loss stay within few bins.
+
+use serde::{Deserialize, Serialize};
+
+use crate::pane::RttCell;
+
+/// Width of a bin in ln µs.
+pub(crate) const BIN_WIDTH: f64 = 0.05;
+const FLOOR_US: f64 = 32.0;
+
+/// Bin of a value in µs.
+pub(crate) fn bin_of(rtt_us: f64) -> i32 {
+    // At most ln(6e7) / 0.05 = 358.
+    (rtt_us.max(FLOOR_US).ln() / BIN_WIDTH).floor() as i32
+}
+
+/// Middle of a bin in µs.
+pub(crate) fn bin_us(bin: f64) -> f64 {
+    ((bin + 0.5) * BIN_WIDTH).exp()
+}
+
+/// Weighted counts by bin, dense between the lowest and the highest bin seen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Histogram {
+    first: i32,
+    counts: Vec<f64>,
+    total: f64,
+}
+
+impl Histogram {
+    pub(crate) fn of(cell: &RttCell) -> Self {
+        let mut made = Self::default();
+        for (rtt_us, count) in cell.iter() {
+            made.add(bin_of(rtt_us as f64), count as f64);
+        }
+        made
+    }
+
+    fn add(&mut self, bin: i32, count: f64) {
+        if self.counts.is_empty() {
+            self.first = bin;
+        }
+        if bin < self.first {
+            let gap = (self.first - bin) as usize;
+            self.counts.splice(0..0, std::iter::repeat_n(0.0, gap));
+            self.first = bin;
+        }
+        let index = (bin - self.first) as usize;
+        if index >= self.counts.len() {
+            self.counts.resize(index + 1, 0.0);
+        }
+        self.counts[index] += count;
+        self.total += count;
+    }
+
+    /// Ages what is there by the factor `keep` and adds `other`.
+    pub(crate) fn learn(&mut self, other: &Self, keep: f64) {
+        self.scale(keep);
+        for (bin, count) in other.iter() {
+            self.add(bin, count);
+        }
+    }
+
+    pub(crate) fn scale(&mut self, factor: f64) {
+        for count in &mut self.counts {
+            *count *= factor;
+        }
+        self.total *= factor;
+    }
+
+    pub(crate) fn total(&self) -> f64 {
+        self.total
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (i32, f64)> + '_ {
+        (self.first..).zip(self.counts.iter().copied()).filter(|(_, count)| *count > 0.0)
+    }
+
+    /// Fractional position, in bins, of the quantile `q` (0..=1); 0 while empty.
+    pub(crate) fn quantile(&self, q: f64) -> f64 {
+        let mut below = 0.0;
+        let mut position = f64::from(self.first);
+        for (bin, count) in self.iter() {
+            let share = ((q * self.total - below) / count).clamp(0.0, 1.0);
+            position = f64::from(bin) + share;
+            below += count;
+            if below >= q * self.total {
+                break;
+            }
+        }
+        position
+    }
+
+    /// Mean rank (0..=1) of the values of `step` in this distribution, ties counted half.
+    pub(crate) fn mean_rank(&self, step: &Self) -> f64 {
+        let mut below = 0.0;
+        let mut mine = self.iter().peekable();
+        let mut sum = 0.0;
+        for (bin, count) in step.iter() {
+            while let Some(&(b, c)) = mine.peek()
+                && b < bin
+            {
+                below += c;
+                mine.next();
+            }
+            let tie = mine.peek().filter(|(b, _)| *b == bin).map_or(0.0, |(_, c)| *c);
+            sum += count * (below + tie / 2.0) / self.total;
+        }
+        sum / step.total
+    }
+
+    /// Weight of the values at or above a fractional position; the bin that holds it counts in proportion.
+    pub(crate) fn above(&self, position: f64) -> f64 {
+        let cut = position.floor();
+        let part = 1.0 - (position - cut);
+        self.iter()
+            .map(|(bin, count)| match f64::from(bin) {
+                b if b > cut => count,
+                b if b == cut => count * part,
+                _ => 0.0,
+            })
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[u64]) -> Histogram {
+        let mut cell = RttCell::default();
+        values.iter().for_each(|&v| cell.record(v));
+        Histogram::of(&cell)
+    }
+
+    #[test]
+    fn ranks_are_one_half_for_the_same_values_and_one_for_larger_ones() {
+        let base = of(&[1_000, 1_100, 1_200, 1_300, 1_400]);
+        assert!((base.mean_rank(&base) - 0.5).abs() < 1e-9);
+        assert!((base.mean_rank(&of(&[50_000])) - 1.0).abs() < 1e-9);
+        assert!(base.mean_rank(&of(&[500])).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_weight_above_a_quantile_is_its_complement() {
+        let base = of(&(0..1_000).map(|i| 400 + i * 3).collect::<Vec<_>>());
+        for q in [0.1, 0.5, 0.9, 0.99] {
+            assert!((base.above(base.quantile(q)) / base.total() - (1.0 - q)).abs() < 1e-6, "{q}");
+        }
+    }
+
+    #[test]
+    fn values_below_the_floor_are_all_alike() {
+        assert_eq!(of(&[1, 4, 20]), of(&[30, 30, 30]));
+    }
+}

@@ -1,0 +1,67 @@
+//! The sequential tests: what one step of one pair says against the pair's own baseline, in nats.
+//!
+//! For: baselines, log-likelihood ratios and their accumulation, one module per signal.
+//! Not for: anything about other pairs, incidents or time zones of steps; see [`crate::lane`].
+//! Invariant: a step is judged before it is learned, and it is learned only when its own score is at most
+//! [`LEARN_LIMIT`]; equal inputs in equal order give equal bits.
+//! Method: e-CUSUM over a small set of alternatives (sums of log-likelihood ratios started anew at zero), null
+//! hypotheses are composite ("not worse than the upper bound of what was learned").
+
+mod cohort;
+mod connect;
+mod cusum;
+mod histogram;
+mod latency;
+mod rate;
+mod retransmit;
+mod slow;
+
+pub(crate) use connect::ConnectTest;
+pub(crate) use latency::LatencyTest;
+pub(crate) use retransmit::RetransmitTest;
+
+use crate::evidence::Stage;
+use crate::pane::PaneCell;
+use crate::topology::PathClass;
+
+/// Nats above which a step is not learned.
+pub(crate) const LEARN_LIMIT: f64 = 5.0;
+
+/// Nats that a step can add at most when fewer than [`CARRIERS`] flows (or failed attempts) carry its evidence.
+const FEW_CARRIERS_CLIP: f64 = 6.0;
+const CARRIERS: u64 = 3;
+
+/// What a test is given about one step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepInput<'a> {
+    pub(crate) cell: &'a PaneCell,
+    pub(crate) start_s: i64,
+    pub(crate) step_s: u32,
+    /// Score that opens, nats.
+    pub(crate) threshold: f64,
+    pub(crate) class: PathClass,
+    pub(crate) stage: Stage,
+}
+
+impl StepInput<'_> {
+    /// Most nats a step may add to a CUSUM over `alternatives`: two clear steps can open, one never can.
+    fn clip(&self, carriers: u64, alternatives: usize) -> f64 {
+        if carriers < CARRIERS { FEW_CARRIERS_CLIP } else { (self.threshold + (alternatives as f64).ln()) / 2.0 + 1.0 }
+    }
+
+    /// Steps in a quarter of an hour, the stretch over which slow noise is taken as constant.
+    fn steps_per_block(&self) -> f64 {
+        (900.0 / f64::from(self.step_s)).max(1.0)
+    }
+}
+
+/// What a test says about one step.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Judged {
+    /// Whether the step had anything to judge.
+    pub(crate) judged: bool,
+    /// Evidence of this step alone: the largest clipped log-likelihood ratio, nats.
+    pub(crate) step: f64,
+    /// Whether the baseline was moved to a lasting new level.
+    pub(crate) new_normal: bool,
+}

@@ -1,0 +1,139 @@
+//! Learned rates of counts, and the ratios of likelihoods against worse rates.
+//!
+//! For: retransmitted segments per segment, flows with retransmissions per flow, failures per attempt.
+//! Not for: round-trip times.
+//! Invariant: rates are drawn to a prior worth a few events, so they are usable from the first step; what is tested
+//! against is an upper bound, so a pair with little history has a wide null.
+
+use serde::{Deserialize, Serialize};
+
+/// Half-lives of the two horizons, s. The short one follows the time of day, the long one carries the level.
+const LONG_S: f64 = 172_800.0;
+const SHORT_S: f64 = 3_600.0;
+/// Events the long horizon is worth to the short one.
+const SHORT_PRIOR_EVENTS: f64 = 10.0;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Decayed {
+    events: f64,
+    trials: f64,
+}
+
+impl Decayed {
+    fn add(&mut self, events: f64, trials: f64, keep: f64) {
+        self.events = self.events * keep + events;
+        self.trials = self.trials * keep + trials;
+    }
+}
+
+/// Prior belief about a rate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prior {
+    /// Expected events per trial.
+    pub(crate) rate: f64,
+    /// Events the belief is worth.
+    pub(crate) events: f64,
+    /// Overdispersion: relative variance of the rate from step to step.
+    pub(crate) dispersion: f64,
+    /// Steps (in units of squared expected events) the dispersion is worth.
+    pub(crate) dispersion_weight: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Rate {
+    long: Decayed,
+    short: Decayed,
+    /// Sum of (events − expected)² − expected, and of expected².
+    excess: f64,
+    squares: f64,
+}
+
+impl Rate {
+    /// Learns one step. Events far above the expectation are cut, so that a single burst does not become the level.
+    pub(crate) fn learn(&mut self, events: f64, trials: f64, step_s: u32, prior: &Prior) {
+        if trials <= 0.0 {
+            return;
+        }
+        let step = f64::from(step_s);
+        let expected = self.mean(prior) * trials;
+        let spread = (expected + 0.2 * expected * expected).sqrt();
+        let cut = events.min(expected + 8.0 * spread + 6.0);
+        let keep = (-step / LONG_S).exp2();
+        self.excess = self.excess * keep + (cut - expected) * (cut - expected) - expected;
+        self.squares = self.squares * keep + expected * expected;
+        let kept = events.min(3.0 * expected + 20.0);
+        self.long.add(kept, trials, keep);
+        self.short.add(kept, trials, (-step / SHORT_S).exp2());
+    }
+
+    /// Expected events per trial.
+    pub(crate) fn mean(&self, prior: &Prior) -> f64 {
+        (self.long.events + prior.events) / (self.long.trials + prior.events / prior.rate)
+    }
+
+    /// Upper bound (2 standard deviations) of the rate for a step of `trials`.
+    pub(crate) fn upper(&self, trials: f64, prior: &Prior) -> f64 {
+        let mean = self.mean(prior);
+        let noise = (1.0 + self.dispersion(prior) * mean * trials) / (self.long.events + prior.events);
+        let recent = (self.short.events + SHORT_PRIOR_EVENTS) / (self.short.trials + SHORT_PRIOR_EVENTS / mean);
+        (mean * (1.0 + 2.0 * noise.sqrt())).max(recent)
+    }
+
+    /// Relative variance of the rate from step to step.
+    pub(crate) fn dispersion(&self, prior: &Prior) -> f64 {
+        let weight = prior.dispersion_weight;
+        ((self.excess + prior.dispersion * weight) / (self.squares + weight)).clamp(prior.dispersion / 10.0, 3.0)
+    }
+
+    /// Trials behind the long horizon.
+    pub(crate) fn trials(&self) -> f64 {
+        self.long.trials
+    }
+
+    /// Starts over from a lasting new level.
+    pub(crate) fn reseed(&mut self, events: f64, trials: f64) {
+        self.long = Decayed { events, trials };
+        self.short = self.long;
+    }
+}
+
+/// Log-likelihood ratio of a negative-binomial count with mean `worse` against mean `null`, both with relative variance
+/// `dispersion`.
+pub(crate) fn count_ratio(events: f64, null: f64, worse: f64, dispersion: f64) -> f64 {
+    let shape = 1.0 / dispersion.max(1e-9);
+    events * (worse / null).ln() - (events + shape) * ((shape + worse) / (shape + null)).ln()
+}
+
+/// Log-likelihood ratio of `events` among `trials` with chance `worse` against chance `null`, where only `effective`
+/// trials count as independent.
+pub(crate) fn share_ratio(events: f64, trials: f64, null: f64, worse: f64, effective: f64) -> f64 {
+    let share = (events / trials).min(1.0);
+    effective * (share * (worse / null).ln() + (1.0 - share) * ((1.0 - worse) / (1.0 - null)).ln())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRIOR: Prior = Prior { rate: 5e-4, events: 3.0, dispersion: 0.3, dispersion_weight: 20.0 };
+
+    #[test]
+    fn the_upper_bound_closes_in_on_the_rate_as_history_grows() {
+        let mut rate = Rate::default();
+        let wide = rate.upper(1_000.0, &PRIOR) / rate.mean(&PRIOR);
+        for _ in 0..5_000 {
+            rate.learn(1.0, 1_000.0, 60, &PRIOR);
+        }
+        let narrow = rate.upper(1_000.0, &PRIOR) / rate.mean(&PRIOR);
+        assert!(wide > 2.0 && narrow < 1.2, "{wide} {narrow}");
+        assert!((rate.mean(&PRIOR) - 1e-3).abs() < 1e-4);
+    }
+
+    #[test]
+    fn a_count_at_the_null_is_no_evidence_and_one_at_the_alternative_is() {
+        assert!(count_ratio(5.0, 5.0, 50.0, 0.2) < 0.0);
+        assert!(count_ratio(50.0, 5.0, 50.0, 0.2) > 5.0);
+        assert!(share_ratio(1.0, 8.0, 0.25, 0.9, 8.0) < 0.0);
+        assert!(share_ratio(8.0, 8.0, 0.25, 0.9, 8.0) > 8.0);
+    }
+}

@@ -1,0 +1,131 @@
+//! Retransmissions: are more segments sent again than this pair's upper bound allows?
+//!
+//! For: added loss of 0.05 % and more (1 % and more in the first hour).
+//! Not for: outages; a blackhole shows healthy ratios, its connection failures tell.
+//! Method: two views of the same step, segments (negative binomial) and flows with a retransmission; the evidence is the
+//! minimum of both, so neither one bad flow nor a little noise on many can carry an alarm alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::Stage;
+use crate::topology::PathClass;
+
+use super::cusum::Cusum;
+use super::rate::{Prior, Rate, count_ratio, share_ratio};
+use super::{Judged, LEARN_LIMIT, StepInput};
+
+/// Added loss that is looked for.
+const ADDED: [f64; 9] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
+/// Least added loss looked for in the first hour.
+const FIRST_HOUR: f64 = 0.01;
+/// A lasting change becomes the baseline after this time, s.
+const NEW_NORMAL_S: i64 = 86_400;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RetransmitTest {
+    segments: Rate,
+    flows: Rate,
+    pub(crate) cusum: Cusum,
+    /// Start of the stretch that is not learned, with its segments and retransmissions.
+    held: Option<(i64, f64, f64)>,
+}
+
+impl RetransmitTest {
+    pub(crate) fn judge(&mut self, input: &StepInput<'_>) -> Judged {
+        let counters = &input.cell.counters;
+        let (segments, flows) = (counters.segments as f64, counters.flows as f64);
+        let retransmits = counters.data_retransmits().min(counters.segments) as f64;
+        let marked = counters.retransmit_flows.min(counters.flows) as f64;
+        if segments <= 0.0 || flows <= 0.0 {
+            return Judged::default();
+        }
+        let prior = segment_prior(input.class);
+        let flow_prior = flow_prior(input.class, segments / flows);
+
+        let widen = if input.stage == Stage::Settled { 1.25 } else { 2.0 };
+        let null = (widen * self.segments.upper(segments, &prior) + 5e-5).min(0.5);
+        let dispersion = self.segments.dispersion(&prior);
+        let flow_null = (1.25 * self.flows.upper(flows, &flow_prior) + 0.002).min(0.9);
+        let flow_noise = self.flows.dispersion(&flow_prior) * flow_null * flow_null;
+        let binomial = flow_null * (1.0 - flow_null);
+        let effective = binomial / (binomial / flows + flow_noise);
+
+        let clip = input.clip(counters.retransmit_flows, ADDED.len());
+        let mut ratios = [f64::NEG_INFINITY; ADDED.len()];
+        for (ratio, added) in ratios.iter_mut().zip(ADDED) {
+            if input.stage == Stage::ClassPrior && added < FIRST_HOUR {
+                continue;
+            }
+            let by_segment = count_ratio(retransmits, null * segments, (null + added) * segments, dispersion);
+            let hit = 1.0 - (1.0 - flow_null) * (1.0 - added).powf(segments / flows);
+            let by_flow = share_ratio(marked, flows, flow_null, hit.min(0.98), effective);
+            *ratio = by_segment.min(by_flow).min(clip);
+        }
+        self.cusum.step(&ratios, input.threshold, input.start_s);
+        let step = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let new_normal = self.learn(input, (retransmits, segments), (marked, flows), &prior, &flow_prior);
+        Judged { judged: true, step, new_normal }
+    }
+
+    fn learn(
+        &mut self,
+        input: &StepInput<'_>,
+        s: (f64, f64),
+        f: (f64, f64),
+        prior: &Prior,
+        flow_prior: &Prior,
+    ) -> bool {
+        if self.cusum.score() <= LEARN_LIMIT {
+            self.held = None;
+            self.segments.learn(s.0, s.1, input.step_s, prior);
+            self.flows.learn(f.0, f.1, input.step_s, flow_prior);
+            return false;
+        }
+        let held = self.held.get_or_insert((input.start_s, 0.0, 0.0));
+        held.1 += s.0;
+        held.2 += s.1;
+        let (since, events, trials) = *held;
+        if input.start_s - since < NEW_NORMAL_S {
+            return false;
+        }
+        self.segments.reseed(events, trials);
+        self.flows.reseed(f.0 / f.1 * trials / (s.1 / f.1), trials / (s.1 / f.1));
+        self.cusum.reset();
+        self.held = None;
+        true
+    }
+
+    /// Forgets an alarm that nothing renews.
+    pub(crate) fn reset(&mut self) {
+        self.cusum.reset();
+        self.held = None;
+    }
+
+    /// Expected share of retransmitted segments and the segments behind it.
+    pub(crate) fn baseline(&self, class: PathClass) -> (f64, f64) {
+        (self.segments.mean(&segment_prior(class)), self.segments.trials())
+    }
+
+    /// Relative variance of the rate, for intervals.
+    pub(crate) fn dispersion(&self, class: PathClass) -> f64 {
+        self.segments.dispersion(&segment_prior(class))
+    }
+}
+
+fn segment_prior(class: PathClass) -> Prior {
+    let rate = match class {
+        PathClass::IntraAz => 3e-4,
+        PathClass::InterAz => 5e-4,
+        PathClass::Edge => 2e-3,
+    };
+    Prior { rate, events: 3.0, dispersion: 0.3, dispersion_weight: 50.0 }
+}
+
+/// Retransmissions come in clumps: the number on one flow is taken as gamma-mixed, so that the chance of at least one
+/// is 1 − (1 + mean / κ)^−κ with κ = 0.3.
+fn flow_prior(class: PathClass, segments_per_flow: f64) -> Prior {
+    const CLUMPING: f64 = 0.3;
+    let mean = segment_prior(class).rate * segments_per_flow;
+    let rate = (1.0 - (1.0 + mean / CLUMPING).powf(-CLUMPING)).clamp(1e-4, 0.5);
+    Prior { rate, events: 1.0, dispersion: 0.1, dispersion_weight: 50.0 }
+}
