@@ -165,7 +165,19 @@ pub struct Baseline {
     /// Its age, seconds.
     pub age_s: u64,
     /// Warm-up stage it has reached.
-    pub stage: String,
+    pub stage: Stage,
+}
+
+/// How much history a baseline has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Under an hour: what paths of its class usually do dominates.
+    ClassPrior,
+    /// Up to a day: the pair's own level, judged with caution.
+    PairRate,
+    /// A day or more of the pair's own level.
+    Settled,
 }
 
 /// What was seen.
@@ -179,8 +191,9 @@ pub struct Observed {
     pub low: f64,
     /// Upper end of the 90 % interval of the change.
     pub high: f64,
-    /// Change as a ratio.
-    pub change: f64,
+    /// Observed value as a multiple of the baseline; absent when the baseline is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<f64>,
 }
 
 /// How sure it is.
@@ -190,7 +203,7 @@ pub struct Evidence {
     pub nats: f64,
     /// Pairs of the element.
     pub of: PairCounts,
-    /// Share of the flows from the busiest peer, 0 to 1.
+    /// Share of the retransmitted segments that one flow record has, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_flow_share: Option<f64>,
     /// Share of late records, 0 to 1.
@@ -281,7 +294,7 @@ impl AnomalyEvent {
                 ("observed.value", o.value),
                 ("observed.low", o.low),
                 ("observed.high", o.high),
-                ("observed.change", o.change),
+                ("observed.change", o.change.unwrap_or(0.0)),
             ]
         });
         let evidence = self.evidence.iter().flat_map(|e| {

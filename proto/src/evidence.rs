@@ -4,12 +4,10 @@
 //! bytes are canonical (rows sorted, the weakest left out and counted when a record would be too large), so that a
 //! repeat after a crash is equal byte for byte.
 
-use std::cmp::Reverse;
-
 use prost::Message;
 
 pub use crate::wire::flowshift::evidence::v1::{
-    Baseline, ElementKind, ElementSum, End, Extra, Observed, PairRow, Signal, SignalRow, StepEvidence,
+    Effect, ElementKind, ElementSum, End, PairRow, Signal, SignalRow, Stage, StepEvidence,
 };
 
 /// The version written.
@@ -32,10 +30,10 @@ pub enum EvidenceError {
 }
 
 /// Encodes in canonical form: version set, rows and sums sorted, and the weakest rows left out (and added to
-/// `rows_dropped`) until the record has at most `max_bytes`. Alarmed rows are the last to go. Sums are never dropped.
+/// `rows_left_out`) until the record has at most `max_bytes`. Alarmed rows are the last to go. Sums are never dropped.
 pub fn encode(mut evidence: StepEvidence, max_bytes: usize) -> Vec<u8> {
     evidence.version = VERSION;
-    evidence.elements.sort_by(|a, b| (a.kind, &a.id, a.signal).cmp(&(b.kind, &b.id, b.signal)));
+    evidence.elements.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
     for row in &mut evidence.rows {
         row.signals.sort_by_key(|signal| signal.signal);
     }
@@ -44,7 +42,7 @@ pub fn encode(mut evidence: StepEvidence, max_bytes: usize) -> Vec<u8> {
     let mut bytes = evidence.encoded_len();
     while bytes > max_bytes {
         let Some(row) = evidence.rows.pop() else { break };
-        evidence.rows_dropped = evidence.rows_dropped.saturating_add(1);
+        evidence.rows_left_out = evidence.rows_left_out.saturating_add(1);
         // The counter itself may grow by a few bytes; recomputing the length only at the end keeps this linear.
         let row_bytes = row.encoded_len();
         bytes = bytes.saturating_sub(1 + prost::length_delimiter_len(row_bytes) + row_bytes);
@@ -90,11 +88,4 @@ pub fn decode(bytes: &[u8]) -> Result<StepEvidence, EvidenceError> {
 /// The key that makes repeats harmless: lane, feed kind, start of the first step.
 pub fn key(evidence: &StepEvidence) -> (u32, i32, i64) {
     (evidence.lane, evidence.feed, evidence.first_step_start_s)
-}
-
-/// Rows of a record, strongest first (the order in which they would be kept).
-pub fn by_strength(evidence: &StepEvidence) -> Vec<&PairRow> {
-    let mut rows: Vec<_> = evidence.rows.iter().collect();
-    rows.sort_by_key(|row| Reverse(strength(row)));
-    rows
 }

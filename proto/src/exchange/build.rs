@@ -41,7 +41,7 @@ impl Builder {
     pub fn pane(&mut self, src: &Subnet, dst: &Subnet, feed: FeedKind, pane_start_s: i64, mut cell: Cell) {
         cell.peers.sort_by_key(|row| row.peer);
         cell.quality.agent_hashes.sort_unstable();
-        cell.quality.agent_full_hashes.sort_unstable();
+        cell.quality.truncated_hashes.sort_unstable();
         let key = (self.intern(src), self.intern(dst), feed, pane_start_s);
         self.panes.push((key, cell));
     }
