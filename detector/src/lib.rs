@@ -7,6 +7,8 @@
 //! baselines, tests), [`evidence`] (what a lane says about a step), [`correlate`] (one owner: incidents and verdicts),
 //! [`event`] (what the outside hears). [`window`] is the sliding sum, [`feed`] names the kinds of input.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod correlate;
 pub mod event;
 pub mod evidence;

@@ -4,6 +4,8 @@
 //! Not for: the rules of incidents.
 //! Invariant: see [`super`].
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::AnomalyEvent;
@@ -11,6 +13,10 @@ use crate::evidence::StepEvidence;
 use crate::feed::FeedKind;
 use crate::lane::StateError;
 use crate::settings::Settings;
+
+use super::incident::Incident;
+use super::life;
+use super::progress::{Finished, Progress};
 
 /// What became of a piece of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,9 @@ pub enum Applied {
 pub struct CorrelatorState {
     pub(crate) step_s: u32,
     pub(crate) lanes: u16,
+    pub(crate) feeds: BTreeMap<FeedKind, Progress>,
+    /// Open incidents and those resolved a short while ago, in the order of their first opening.
+    pub(crate) incidents: Vec<Incident>,
     /// Evidence dropped because its lane had spoken for the step already.
     pub repeated: u64,
     /// Evidence dropped because it is not of this job.
@@ -76,18 +85,55 @@ impl Correlator {
 
     /// Takes the evidence of one lane. Repeats are dropped.
     pub fn apply(&mut self, lane: u16, evidence: &StepEvidence) -> Applied {
-        let _ = (lane, evidence);
-        Applied::Taken
+        let foreign = lane >= self.state.lanes
+            || evidence.step_s != self.settings.step_s()
+            || !self.settings.feeds().contains_key(&evidence.kind);
+        if foreign {
+            self.state.foreign = self.state.foreign.saturating_add(1);
+            return Applied::Foreign;
+        }
+        if self.state.feeds.entry(evidence.kind).or_default().apply(lane, evidence) {
+            return Applied::Taken;
+        }
+        self.state.repeated = self.state.repeated.saturating_add(1);
+        Applied::Repeated
     }
 
     /// Stops waiting for a lane up to `until_s` (end of the last skipped step, epoch s); its evidence for these steps is
     /// dropped when it comes.
     pub fn skip(&mut self, lane: u16, kind: FeedKind, until_s: i64) {
-        let _ = (lane, kind, until_s);
+        if lane < self.state.lanes && self.settings.feeds().contains_key(&kind) {
+            self.state.feeds.entry(kind).or_default().skip(lane, until_s);
+        }
     }
 
     /// Takes every step for which all lanes have spoken and says what changed, in order.
     pub fn advance(&mut self) -> Vec<AnomalyEvent> {
-        Vec::new()
+        let mut events = Vec::new();
+        while let Some((kind, start_s)) = self.due() {
+            let step_s = self.settings.step_s();
+            let Some(pool) = self.state.feeds.get_mut(&kind).and_then(|feed| feed.take(start_s, step_s)) else { break };
+            let at = start_s.saturating_add(i64::from(step_s));
+            events.extend(life::step(&mut self.state.incidents, &pool, kind, at, step_s));
+        }
+        events
+    }
+
+    /// The (kind, step) whose turn it is; `None` while a kind has not started or when all have ended.
+    fn due(&mut self) -> Option<(FeedKind, i64)> {
+        let mut due: Option<(i64, FeedKind, i64)> = None;
+        for (&kind, &lateness_s) in self.settings.feeds() {
+            let idle = life::is_idle(&self.state.incidents, kind);
+            let start_s = match self.state.feeds.entry(kind).or_default().next(self.state.lanes, idle) {
+                Err(Finished) => continue,
+                Ok(None) => return None,
+                Ok(Some(start_s)) => start_s,
+            };
+            let turn = (start_s.saturating_add(i64::from(lateness_s)), kind, start_s);
+            if due.is_none_or(|first| turn < first) {
+                due = Some(turn);
+            }
+        }
+        due.map(|(_, kind, start_s)| (kind, start_s))
     }
 }

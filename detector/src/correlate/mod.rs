@@ -4,7 +4,15 @@
 //! Not for: judging a pair; the lanes did that.
 //! Invariant: (kind, step) are taken in the order of step end + the kind's allowed lateness, ties by kind, each once and
 //! only when every lane has spoken for it; so the events do not depend on the order in which lanes deliver.
+//! Reading order: `progress` (who has spoken), `view` (one step of all lanes), `cover` (which element explains it),
+//! `life` (incidents), `summary` (the sentence).
 
 mod correlator;
+mod cover;
+mod incident;
+mod life;
+mod progress;
+mod summary;
+mod view;
 
 pub use correlator::{Applied, Correlator, CorrelatorState};

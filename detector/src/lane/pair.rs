@@ -177,7 +177,7 @@ impl PairState {
             Signal::Retransmit => &self.retransmit.cusum,
             Signal::Latency | Signal::Silence => &self.latency.cusum,
         };
-        let since_s = cusum.since_s(input.step_s);
+        let since_s = cusum.since_s();
         let age = self.first_s.map_or(0, |first| input.start_s.saturating_sub(first)).max(0);
         let (cell, panes) = self.window.since(since_s);
         let effect = Effect {

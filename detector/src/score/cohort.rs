@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::pane::PeerSample;
 
 use super::StepInput;
-use super::cusum::Cusum;
+use super::cusum::{Cusum, Ratio};
 use super::slow::SlowVariance;
 
 const PEERS: usize = 64;
@@ -79,7 +79,8 @@ impl Cohort {
         let variance = sampling + input.steps_per_block() * self.slow.value(SLOW_PRIOR);
         let ratios = SLOWER.map(|slower| {
             let shift = slower - NULL;
-            (((self.deviation - NULL) * shift - shift * shift / 2.0) / variance).min(5.0)
+            let nats = ((self.deviation - NULL) * shift - shift * shift / 2.0) / variance;
+            Ratio { nats, clip: 5.0 }
         });
         self.cusum.step(&ratios, input.threshold, input.start_s);
         if self.cusum.score() <= super::LEARN_LIMIT {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::topology::PathClass;
 
-use super::cusum::Cusum;
+use super::cusum::{Cusum, Ratio, strongest};
 use super::rate::{Prior, Rate};
 use super::{Judged, LEARN_LIMIT, StepInput};
 
@@ -46,15 +46,15 @@ impl ConnectTest {
         let correlation = (self.rate.dispersion(&prior) * null).clamp(1e-4, 0.3);
         let by_chance = beta_binomial(failures, attempts, null, correlation);
         let clip = input.clip(counters.failures(), ADDED.len());
-        let mut ratios = [0.0; ADDED.len()];
+        let mut ratios = [Ratio::default(); ADDED.len()];
         for (ratio, added) in ratios.iter_mut().zip(ADDED) {
             let worse = (null + added).min(0.95);
             // The alternative varies as much as the null does, or a large pair's clumps would look like faults.
             let spread = (correlation * null / worse).max(1e-4);
-            *ratio = (beta_binomial(failures, attempts, worse, spread) - by_chance).min(clip);
+            *ratio = Ratio { nats: beta_binomial(failures, attempts, worse, spread) - by_chance, clip };
         }
         self.cusum.step(&ratios, input.threshold, input.start_s);
-        let step = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let step = strongest(&ratios);
         Judged { judged: true, step, new_normal: self.learn(input, failures, attempts, &prior) }
     }
 

@@ -14,43 +14,63 @@ const EPISODE: f64 = 6.0;
 /// Sums are capped this far above the threshold.
 const HEADROOM: f64 = 10.0;
 
+/// One step's log-likelihood ratio for one alternative, and the most of it that may be believed at once, nats.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Ratio {
+    pub(crate) nats: f64,
+    pub(crate) clip: f64,
+}
+
+impl Ratio {
+    pub(crate) fn clipped(&self) -> f64 {
+        self.nats.min(self.clip)
+    }
+}
+
+/// The largest clipped ratio of a step, nats.
+pub(crate) fn strongest(ratios: &[Ratio]) -> f64 {
+    ratios.iter().map(Ratio::clipped).fold(f64::NEG_INFINITY, f64::max)
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cusum {
     sums: Vec<f64>,
     /// Evidence of the current episode per alternative, uncapped, and its peak; empty without an episode.
     episode: Vec<(f64, f64)>,
-    /// End of the last step in which all sums were zero: the estimate of the start.
-    zero_s: i64,
+    /// Start of the step in which the sums left zero: the estimate of the start of the change.
+    rise_s: i64,
     alarmed: bool,
 }
 
 impl Cusum {
-    /// Adds one step's ratios (nats, one per alternative; `f64::NEG_INFINITY` switches an alternative off).
-    pub(crate) fn step(&mut self, ratios: &[f64], threshold: f64, start_s: i64) {
-        self.sums.resize(ratios.len(), 0.0);
-        let open_at = threshold + self.penalty();
-        let mut top = 0.0f64;
-        for (sum, ratio) in self.sums.iter_mut().zip(ratios) {
-            *sum = if ratio.is_nan() { *sum } else { (*sum + ratio).clamp(0.0, open_at + HEADROOM) };
-            top = top.max(*sum);
+    /// Adds one step's ratios, one per alternative. A longer list than before adds alternatives at its end.
+    pub(crate) fn step(&mut self, ratios: &[Ratio], threshold: f64, start_s: i64) {
+        if self.sums.len() < ratios.len() {
+            self.sums.resize(ratios.len(), 0.0);
+        }
+        let was_zero = self.top() <= 0.0;
+        let cap = threshold + self.penalty() + HEADROOM;
+        for (sum, ratio) in self.sums.iter_mut().zip(ratios).filter(|(_, ratio)| !ratio.nats.is_nan()) {
+            *sum = (*sum + ratio.clipped()).clamp(0.0, cap);
         }
         if !self.episode.is_empty() {
             self.follow(ratios);
-        } else if top > EPISODE {
+        } else if self.top() > EPISODE {
             self.episode = self.sums.iter().map(|&sum| (sum, sum)).collect();
         }
         if self.top() <= 0.0 {
             self.reset();
-            self.zero_s = start_s;
+        } else if was_zero {
+            self.rise_s = start_s;
         }
         self.alarmed |= self.score() >= threshold;
     }
 
-    fn follow(&mut self, ratios: &[f64]) {
+    /// Follows the episode on unclipped ratios: clipped ones tie, and the alternative that fits would not be known.
+    fn follow(&mut self, ratios: &[Ratio]) {
         let mut best = (f64::NEG_INFINITY, 0.0);
-        for ((now, peak), ratio) in self.episode.iter_mut().zip(ratios) {
-            // An alternative that is switched off falls like any that does not fit.
-            *now += ratio.max(-1e6);
+        for ((now, peak), ratio) in self.episode.iter_mut().zip(ratios).filter(|(_, ratio)| !ratio.nats.is_nan()) {
+            *now += ratio.nats;
             *peak = peak.max(*now);
             if *peak > best.0 {
                 best = (*peak, *peak - *now);
@@ -79,8 +99,8 @@ impl Cusum {
     }
 
     /// Estimated start of the change, epoch s.
-    pub(crate) fn since_s(&self, step_s: u32) -> i64 {
-        self.zero_s.saturating_add(i64::from(step_s))
+    pub(crate) fn since_s(&self) -> i64 {
+        self.rise_s
     }
 
     /// Index of the alternative with the largest sum.
@@ -107,18 +127,23 @@ impl Cusum {
 mod tests {
     use super::*;
 
+    fn step(cusum: &mut Cusum, nats: &[f64], threshold: f64, start_s: i64) {
+        let ratios: Vec<Ratio> = nats.iter().map(|&nats| Ratio { nats, clip: 9.0 }).collect();
+        cusum.step(&ratios, threshold, start_s);
+    }
+
     #[test]
     fn an_alarm_lasts_until_the_best_alternative_has_fallen_five_nats() {
         let mut cusum = Cusum::default();
-        cusum.step(&[-1.0, -1.0], 10.0, 0);
-        for step in 1..=3 {
-            cusum.step(&[6.0, 2.0], 10.0, step * 60);
+        step(&mut cusum, &[-1.0, -1.0], 10.0, 0);
+        for i in 1..=3 {
+            step(&mut cusum, &[6.0, 2.0], 10.0, i * 60);
         }
         assert!(cusum.alarmed());
-        assert_eq!(cusum.since_s(60), 60);
-        cusum.step(&[-4.0, 1.0], 10.0, 240);
+        assert_eq!(cusum.since_s(), 60);
+        step(&mut cusum, &[-4.0, 1.0], 10.0, 240);
         assert!(cusum.alarmed(), "four nats are not enough");
-        cusum.step(&[-2.0, 1.0], 10.0, 300);
+        step(&mut cusum, &[-2.0, 1.0], 10.0, 300);
         assert!(!cusum.alarmed());
         assert_eq!(cusum.score(), 0.0);
     }
@@ -126,19 +151,26 @@ mod tests {
     #[test]
     fn sums_are_capped_so_that_long_episodes_do_not_hide_the_next_one() {
         let mut cusum = Cusum::default();
-        for step in 0..1_000 {
-            cusum.step(&[9.0], 14.0, step * 60);
+        for i in 0..1_000 {
+            step(&mut cusum, &[9.0], 14.0, i * 60);
         }
         assert!(cusum.score() <= 24.0);
-        cusum.step(&[-6.0], 14.0, 60_000);
+        step(&mut cusum, &[-6.0], 14.0, 60_000);
+        assert!(!cusum.alarmed());
+    }
+
+    #[test]
+    fn one_step_never_opens_however_strong_it_is() {
+        let mut cusum = Cusum::default();
+        step(&mut cusum, &[1e9], 14.0, 0);
         assert!(!cusum.alarmed());
     }
 
     #[test]
     fn ratios_that_are_no_numbers_change_nothing() {
         let mut cusum = Cusum::default();
-        cusum.step(&[3.0], 14.0, 0);
-        cusum.step(&[f64::NAN], 14.0, 60);
+        step(&mut cusum, &[3.0], 14.0, 0);
+        step(&mut cusum, &[f64::NAN], 14.0, 60);
         assert_eq!(cusum.score(), 3.0);
     }
 }

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cohort::Cohort;
-use super::cusum::Cusum;
+use super::cusum::{Cusum, Ratio, strongest};
 use super::histogram::{Histogram, bin_us};
 use super::rate::share_ratio;
 use super::slow::SlowVariance;
@@ -76,7 +76,7 @@ impl LatencyTest {
             let ratios = self.ratios(input, &step, &views);
             self.cusum.step(&ratios, input.threshold, input.start_s);
             self.confirmed = self.cusum.alarmed() && (self.confirmed || self.cohort.confirms());
-            judged.step = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            judged.step = strongest(&ratios);
             if self.cusum.score() > LEARN_LIMIT {
                 judged.new_normal = self.hold(input, &step, views.rank);
                 return judged;
@@ -110,8 +110,8 @@ impl LatencyTest {
         }
     }
 
-    fn ratios(&self, input: &StepInput<'_>, step: &Histogram, views: &Views) -> [f64; ALTERNATIVES] {
-        let mut ratios = [0.0; ALTERNATIVES];
+    fn ratios(&self, input: &StepInput<'_>, step: &Histogram, views: &Views) -> [Ratio; ALTERNATIVES] {
+        let mut ratios = [Ratio::default(); ALTERNATIVES];
         let n = step.total();
         let carried = |share: f64| input.clip((share * n).round() as u64, ALTERNATIVES);
         let (rank, rest) = ratios.split_at_mut(RANK_SHIFTS.len());
@@ -119,15 +119,15 @@ impl LatencyTest {
         for (ratio, worse) in rank.iter_mut().zip(RANK_SHIFTS) {
             let shift = worse - RANK_NULL;
             let nats = ((views.rank - RANK_NULL) * shift - shift * shift / 2.0) / views.rank_variance;
-            *ratio = nats.min(carried(1.0));
+            *ratio = Ratio { nats, clip: carried(1.0) };
         }
         for (ratio, factor) in tail.iter_mut().zip(TAIL_FACTORS) {
             let nats = share_ratio(views.tail_share, 1.0, 0.1 * TAIL_NULL, 0.1 * factor, views.tail_effective);
-            *ratio = nats.min(carried(views.tail_share));
+            *ratio = Ratio { nats, clip: carried(views.tail_share) };
         }
         for (ratio, share) in far.iter_mut().zip(FAR_SHARES) {
             let nats = share_ratio(views.far_share, 1.0, views.far_null, share, views.far_effective);
-            *ratio = nats.min(carried(views.far_share));
+            *ratio = Ratio { nats, clip: carried(views.far_share) };
         }
         ratios
     }

@@ -49,19 +49,20 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// Learns one step. Events far above the expectation are cut, so that a single burst does not become the level.
+    /// Learns one step. Events far above the expectation are cut, so that neither a burst nor
+    /// the first moments of a fault become the level.
     pub(crate) fn learn(&mut self, events: f64, trials: f64, step_s: u32, prior: &Prior) {
         if trials <= 0.0 {
             return;
         }
         let step = f64::from(step_s);
         let expected = self.mean(prior) * trials;
-        let spread = (expected + 0.2 * expected * expected).sqrt();
-        let cut = events.min(expected + 8.0 * spread + 6.0);
+        let usual = expected + self.dispersion(prior) * expected * expected;
+        let squared = ((events - expected) * (events - expected)).min(9.0 * usual + 4.0);
         let keep = (-step / LONG_S).exp2();
-        self.excess = self.excess * keep + (cut - expected) * (cut - expected) - expected;
+        self.excess = self.excess * keep + squared - expected;
         self.squares = self.squares * keep + expected * expected;
-        let kept = events.min(3.0 * expected + 20.0);
+        let kept = events.min(3.0 * expected + 5.0);
         self.long.add(kept, trials, keep);
         self.short.add(kept, trials, (-step / SHORT_S).exp2());
     }

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::Stage;
 use crate::topology::PathClass;
 
-use super::cusum::Cusum;
+use super::cusum::{Cusum, Ratio, strongest};
 use super::rate::{Prior, Rate, count_ratio, share_ratio};
 use super::{Judged, LEARN_LIMIT, StepInput};
 
-/// Added loss that is looked for.
-const ADDED: [f64; 9] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
-/// Least added loss looked for in the first hour.
-const FIRST_HOUR: f64 = 0.01;
+/// Added loss that is looked for, largest first.
+const ADDED: [f64; 9] = [0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005];
+/// How many of them are looked for in the first hour: 1 % and more.
+const FIRST_HOUR: usize = 5;
 /// A lasting change becomes the baseline after this time, s.
 const NEW_NORMAL_S: i64 = 86_400;
 
@@ -50,19 +50,18 @@ impl RetransmitTest {
         let binomial = flow_null * (1.0 - flow_null);
         let effective = binomial / (binomial / flows + flow_noise);
 
-        let clip = input.clip(counters.retransmit_flows, ADDED.len());
-        let mut ratios = [f64::NEG_INFINITY; ADDED.len()];
+        let looked_for = if input.stage == Stage::ClassPrior { FIRST_HOUR } else { ADDED.len() };
+        let clip = input.clip(counters.retransmit_flows, looked_for);
+        let mut ratios = [Ratio::default(); ADDED.len()];
         for (ratio, added) in ratios.iter_mut().zip(ADDED) {
-            if input.stage == Stage::ClassPrior && added < FIRST_HOUR {
-                continue;
-            }
             let by_segment = count_ratio(retransmits, null * segments, (null + added) * segments, dispersion);
             let hit = 1.0 - (1.0 - flow_null) * (1.0 - added).powf(segments / flows);
             let by_flow = share_ratio(marked, flows, flow_null, hit.min(0.98), effective);
-            *ratio = by_segment.min(by_flow).min(clip);
+            *ratio = Ratio { nats: by_segment.min(by_flow), clip };
         }
-        self.cusum.step(&ratios, input.threshold, input.start_s);
-        let step = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let ratios = &ratios[..looked_for];
+        self.cusum.step(ratios, input.threshold, input.start_s);
+        let step = strongest(ratios);
         let new_normal = self.learn(input, (retransmits, segments), (marked, flows), &prior, &flow_prior);
         Judged { judged: true, step, new_normal }
     }
@@ -127,5 +126,5 @@ fn flow_prior(class: PathClass, segments_per_flow: f64) -> Prior {
     const CLUMPING: f64 = 0.3;
     let mean = segment_prior(class).rate * segments_per_flow;
     let rate = (1.0 - (1.0 + mean / CLUMPING).powf(-CLUMPING)).clamp(1e-4, 0.5);
-    Prior { rate, events: 1.0, dispersion: 0.1, dispersion_weight: 50.0 }
+    Prior { rate, events: 1.0, dispersion: 0.05, dispersion_weight: 50.0 }
 }
