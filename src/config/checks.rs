@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::checked::name_is_valid;
 use super::layer::Origins;
 use super::settings::{AwsSettings, CollectSettings, DetectorSettings, EngineSettings};
+use super::webhook::masked_url;
 use super::{InputSettings, Problem, Settings, Span, Webhook};
 
 /// Collects what the checks find.
@@ -140,9 +141,10 @@ impl Checks<'_> {
             ("aws.endpoint_url_dynamodb", &aws.endpoint_url_dynamodb),
         ] {
             let Some(url) = url else { continue };
-            let fits = reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-            if !fits {
-                self.fail(key, format!("`{url}` is no endpoint"), "use an http:// or https:// URL");
+            let endpoint = |url: &reqwest::Url| matches!(url.scheme(), "http" | "https") && url.password().is_none();
+            if !reqwest::Url::parse(url).is_ok_and(|url| endpoint(&url)) {
+                let what = format!("`{}` is no endpoint", masked_url(url));
+                self.fail(key, what, "use an http:// or https:// URL without credentials");
             }
         }
     }

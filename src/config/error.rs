@@ -39,7 +39,7 @@ impl fmt::Display for Origin {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Error)]
-#[error("{origin}: {key}: {what}{}", Fix(fix))]
+#[error("{origin}: {}{what}{}", Key(key), Fix(fix))]
 pub struct Problem {
     /// The key as a dotted path, `webhooks.0.url`; empty when the whole layer is unreadable.
     pub key: String,
@@ -54,6 +54,15 @@ pub struct Problem {
 impl Problem {
     pub(crate) fn new(key: impl Into<String>, origin: Origin, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { key: key.into(), origin, what: what.into(), fix: fix.into() }
+    }
+}
+
+/// Prints "key: " or nothing.
+struct Key<'a>(&'a str);
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "{}: ", self.0) }
     }
 }
 

@@ -79,6 +79,12 @@ impl KnownKeys {
         self.0.contains_key(&generic(path))
     }
 
+    /// Whether `path` is a section or a list element: the start of a longer key.
+    pub(super) fn is_section(&self, path: &KeyPath) -> bool {
+        let path = generic(path);
+        self.0.keys().any(|key| key.0.len() > path.0.len() && key.0.starts_with(&path.0))
+    }
+
     /// The manual of a key, empty if unknown.
     pub(super) fn manual(&self, path: &KeyPath) -> &str {
         self.0.get(&generic(path)).map_or("", String::as_str)

@@ -47,6 +47,36 @@ pub struct Sources {
     pub flags: Vec<Override>,
 }
 
+impl Sources {
+    /// Reads the settings file, if one is named, and this process's environment.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a variable of ours that is not UTF-8.
+    pub fn gather(file: Option<&Path>, flags: Vec<Override>) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut sources = Self { flags, ..Self::default() };
+        if let Some(path) = file {
+            match std::fs::read_to_string(path) {
+                Ok(text) => sources.file = Some((path.to_owned(), text)),
+                Err(error) => {
+                    let origin = Origin::File { path: path.to_owned(), line: 0 };
+                    problems.push(Problem::new("", origin, error.to_string(), "name a readable TOML file"));
+                }
+            }
+        }
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(ENV_PREFIX)) else { continue };
+            match value.into_string() {
+                Ok(value) => sources.env.push((name.to_owned(), value)),
+                Err(_) => problems.push(Problem::new("", Origin::Env(name.to_owned()), "not UTF-8", "")),
+            }
+        }
+        // The order of the environment is the system's; errors come out in ours.
+        sources.env.sort();
+        if problems.is_empty() { Ok(sources) } else { Err(Problems(problems)) }
+    }
+}
+
 /// The outcome of loading: what runs, and where it came from.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -89,7 +119,7 @@ pub fn load(defaults: &Settings, sources: &Sources) -> Result<Loaded, Problems> 
     if let Some((path, text)) = &sources.file {
         leaves.extend(file_leaves(path, text, &mut problems));
     }
-    leaves.extend(env_leaves(&sources.env));
+    leaves.extend(env_leaves(&sources.env, &mut problems));
     for flag in &sources.flags {
         let leaf = (Raw::Text(flag.value.clone()), Origin::Flag(flag.flag.clone()));
         leaves.insert(KeyPath::parse(&flag.key, "."), leaf);
@@ -98,6 +128,12 @@ pub fn load(defaults: &Settings, sources: &Sources) -> Result<Loaded, Problems> 
         .map_err(|error| Problems(vec![Problem::new("", Origin::Default, error.to_string(), "")]))?;
     let mut origins = Origins::default();
     for (path, (raw, origin)) in leaves {
+        if matches!(&raw, Raw::Typed(Value::Table(_))) && known.is_section(&path) {
+            if let Err(what) = place_empty(&mut merged, &path) {
+                problems.push(Problem::new(path.to_string(), origin, what, ""));
+            }
+            continue;
+        }
         if !known.contains(&path) {
             problems.push(Problem::new(path.to_string(), origin, "unknown key", known.suggestion(&path)));
             continue;
@@ -110,7 +146,9 @@ pub fn load(defaults: &Settings, sources: &Sources) -> Result<Loaded, Problems> 
                 }
                 origins.0.insert(path, origin);
             }
-            Err(what) => problems.push(Problem::new(path.to_string(), origin, what, known.manual(&path))),
+            Err(what) => {
+                problems.push(Problem::new(path.to_string(), origin, what, known.manual(&path).replace('\n', " ")))
+            }
         }
     }
     if !problems.is_empty() {
@@ -167,10 +205,11 @@ fn key_offsets(table: &toml::de::DeTable<'_>, path: &KeyPath, out: &mut BTreeMap
     }
 }
 
-/// Calls `leaf` for every value that is neither a table nor a list of tables.
+/// Calls `leaf` for every value that is neither a table nor a list of tables, and for empty tables, so that an empty
+/// section of a wrong name is seen, too.
 fn flatten(value: &Value, path: &KeyPath, leaf: &mut impl FnMut(KeyPath, Value)) {
     match value {
-        Value::Table(table) => {
+        Value::Table(table) if !table.is_empty() || path.0.is_empty() => {
             for (name, inner) in table {
                 flatten(inner, &path.child(Segment::Name(name.clone())), leaf);
             }
@@ -184,10 +223,16 @@ fn flatten(value: &Value, path: &KeyPath, leaf: &mut impl FnMut(KeyPath, Value))
     }
 }
 
-fn env_leaves(env: &[(String, String)]) -> BTreeMap<KeyPath, (Raw, Origin)> {
+fn env_leaves(env: &[(String, String)], problems: &mut Vec<Problem>) -> BTreeMap<KeyPath, (Raw, Origin)> {
     let mut leaves = BTreeMap::new();
     for (name, value) in env {
         let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
+        if rest != rest.to_uppercase() {
+            // Two spellings of one key would otherwise race.
+            let fix = format!("write {ENV_PREFIX}{}", rest.to_uppercase());
+            problems.push(Problem::new("", Origin::Env(name.clone()), "not in upper case", fix));
+            continue;
+        }
         let path = KeyPath::parse(&rest.to_lowercase(), "__");
         leaves.insert(path, (Raw::Text(value.clone()), Origin::Env(name.clone())));
     }
@@ -221,6 +266,14 @@ fn fits(path: &KeyPath, value: &Value) -> Result<(), String> {
     alone.try_into::<Settings>().map(drop).map_err(|error| error.message().to_owned())
 }
 
+/// Makes an empty list element, so that the checks see what it lacks; an empty section changes nothing.
+fn place_empty(root: &mut Table, path: &KeyPath) -> Result<(), String> {
+    match path.0.as_slice() {
+        [Segment::Name(_), Segment::Index(_)] => place(root, path, Value::Table(Table::new())),
+        _ => Ok(()),
+    }
+}
+
 /// Puts `value` at `path`; a list grows by at most one element.
 fn place(root: &mut Table, path: &KeyPath, value: Value) -> Result<(), String> {
     match path.0.as_slice() {
@@ -237,8 +290,9 @@ fn place(root: &mut Table, path: &KeyPath, value: Value) -> Result<(), String> {
             if *index == items.len() {
                 items.push(Value::Table(Table::new()));
             }
-            match &mut items[*index] {
-                Value::Table(table) => place(table, &KeyPath(rest.to_vec()), value),
+            match items.get_mut(*index) {
+                Some(Value::Table(_)) if rest.is_empty() => Ok(()),
+                Some(Value::Table(table)) => place(table, &KeyPath(rest.to_vec()), value),
                 _ => Err(format!("element {index} of `{name}` is not a table")),
             }
         }

@@ -14,7 +14,7 @@ use super::{Origin, Settings};
 
 /// The effective settings, each key that is not at its default followed by its origin.
 pub fn show(loaded: &Loaded) -> String {
-    let table = Table::try_from(&loaded.settings).unwrap_or_default();
+    let table = Table::try_from(with_names(loaded)).unwrap_or_default();
     let mut out = String::new();
     for (section, value) in &table {
         let path = KeyPath(vec![Segment::Name(section.clone())]);
@@ -32,6 +32,24 @@ pub fn show(loaded: &Loaded) -> String {
         }
     }
     out
+}
+
+/// The settings with the names that follow from `job.name` filled in.
+fn with_names(loaded: &Loaded) -> Settings {
+    let mut settings = loaded.settings.clone();
+    let (streams, tables) = (&loaded.config.streams, &loaded.config.tables);
+    for (slot, name) in [
+        (&mut settings.streams.flows, &streams.flows),
+        (&mut settings.streams.exchange, &streams.exchange),
+        (&mut settings.streams.evidence, &streams.evidence),
+        (&mut settings.tables.flows_leases, &tables.flows_leases),
+        (&mut settings.tables.exchange_leases, &tables.exchange_leases),
+        (&mut settings.tables.evidence_leases, &tables.evidence_leases),
+        (&mut settings.tables.state, &tables.state),
+    ] {
+        slot.get_or_insert_with(|| name.clone());
+    }
+    settings
 }
 
 fn write_section(out: &mut String, header: &str, keys: &Table, path: &KeyPath, origins: &Origins) {

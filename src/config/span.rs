@@ -33,7 +33,14 @@ impl Span {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        format_duration(self.0).fmt(f)
+        let (seconds, nanos) = (self.0.as_secs(), self.0.subsec_nanos());
+        match (seconds, nanos) {
+            (_, 1..) if nanos % 1_000_000 == 0 => write!(f, "{}ms", self.0.as_millis()),
+            (_, 1..) => format_duration(self.0).fmt(f),
+            (7200.., 0) if seconds % 3600 == 0 => write!(f, "{}h", seconds / 3600),
+            (120.., 0) if seconds % 60 == 0 => write!(f, "{}m", seconds / 60),
+            _ => write!(f, "{seconds}s"),
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn sources(file: &str, env: &[(&str, &str)], flags: &[(&str, &str, &str)]) -> Sources {
@@ -95,12 +97,59 @@ fn a_gap_in_a_list_is_an_error_not_a_guess() {
 }
 
 #[test]
+fn durations_print_as_people_write_them_and_read_back() {
+    for (span, text) in [
+        (Span::secs(0), "0s"),
+        (Span::millis(500), "500ms"),
+        (Span::secs(60), "60s"),
+        (Span::secs(65), "65s"),
+        (Span::secs(900), "15m"),
+        (Span::secs(86_400), "24h"),
+        (Span::secs(86_401), "86401s"),
+    ] {
+        assert_eq!(span.to_string(), text);
+        assert_eq!(serde_json::from_value::<Span>(text.into()).unwrap(), span);
+    }
+}
+
+#[test]
+fn an_empty_section_is_fine_if_known_and_an_empty_webhook_lacks_its_url() {
+    loaded("[job]\n[engine]\n", &[], &[]);
+    assert!(errors("[engin]\n", &[], &[]).starts_with("flowshift.toml:1: engin: unknown key"));
+    assert!(errors("[[webhooks]]\n", &[], &[]).contains("webhooks.0.url: is missing"));
+    assert!(
+        errors("[[webhooks]]\nurl = \"http://a/\"\nsecret_env = \"S\"\n[[webhooks]]\n", &[], &[])
+            .contains("webhooks.1.url")
+    );
+}
+
+#[test]
+fn an_environment_variable_in_two_spellings_cannot_race() {
+    let text = errors("", &[("FLOWSHIFT__job__name", "a"), ("FLOWSHIFT__JOB__NAME", "b")], &[]);
+    assert_eq!(text, "environment variable FLOWSHIFT__job__name: not in upper case; write FLOWSHIFT__JOB__NAME");
+}
+
+proptest! {
+    #[test]
+    fn anything_is_loaded_or_refused_with_a_reason(
+        file in "(\\[{0,2}(job|webhooks|engine|x)\\]{0,2}\n)?([a-z_.]{0,9} ?= ?[\"\\[\\]{}a-z0-9_.]{0,9}\n){0,4}",
+        env in prop::collection::vec(("(JOB|WEBHOOKS|ENGINE)(__[A-Z0-9]{0,4}){0,3}", "[ -~]{0,8}"), 0..3),
+    ) {
+        let env = env.into_iter().map(|(name, value)| (format!("FLOWSHIFT__{name}"), value)).collect();
+        let sources = Sources { file: Some(("f".into(), file)), env, flags: Vec::new() };
+        if let Err(problems) = load(&Settings::default(), &sources) {
+            prop_assert!(!problems.0.is_empty() && problems.0.iter().all(|problem| !problem.what.is_empty()));
+        }
+    }
+}
+
+#[test]
 fn cross_checks_name_both_keys() {
     for (file, part) in [
         ("[job]\nlanes = 0\n", "job.lanes: `0` is not in 1 to 256"),
         ("[job]\nlanes = 257\n", "job.lanes: `257`"),
         ("[job]\nname = \"a b\"\n", "job.name: `a b` is not a name"),
-        ("[detector]\nwindow = \"65s\"\n", "detector.window: `1m 5s` is not a multiple of `detector.pane` (10s)"),
+        ("[detector]\nwindow = \"65s\"\n", "detector.window: `65s` is not a multiple of `detector.pane` (10s)"),
         ("[detector]\nstep = \"30s\"\n", "detector.step: `30s` is no step"),
         ("[detector]\npane = \"20s\"\nstep = \"10s\"\n", "detector.step: `10s` is not a multiple"),
         ("[detector]\npane = \"0s\"\n", "detector.pane: `0s` is not"),
@@ -142,7 +191,8 @@ fn show_names_origins_and_loads_again() {
     assert!(text.contains("region = \"eu-west-1\"  # environment variable FLOWSHIFT__AWS__REGION\n"), "{text}");
     assert!(text.contains("step = \"10s\"  # flag --step\n"), "{text}");
     assert!(text.contains("name = \"flowshift\"\n"), "{text}");
-    assert_eq!(self::loaded(&text, &[], &[]).settings, loaded.settings);
+    assert!(text.contains("exchange = \"flowshift-exchange\"\n"), "{text}");
+    assert_eq!(self::loaded(&text, &[], &[]).config, loaded.config);
 }
 
 #[test]
@@ -153,6 +203,8 @@ fn show_prints_no_token() {
     let text = show(&loaded(&file, &[("HOOK_SECRET", "whsec_abc")], &[]));
     assert!(!text.contains(token) && !text.contains("whsec"), "{text}");
     assert!(text.contains("https://h.example/a/***?***") && text.contains("secret_env = \"HOOK_SECRET\""), "{text}");
+    let no_url = format!("[[webhooks]]\nurl = \"h.example/{token}\"\nsecret_env = \"S\"\n");
+    assert!(!errors(&no_url, &[], &[]).contains(token));
     let with_password = "[[webhooks]]\nurl = \"https://u:hunter2@h.example/\"\nsecret_env = \"S\"\n";
     assert!(!errors(with_password, &[], &[]).contains("hunter2"));
 }

@@ -68,7 +68,11 @@ impl Webhook {
         let url = Url::parse(&raw.url).ok();
         match &url {
             Some(url) if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() => {
-                fail("url", format!("`{}` cannot be posted to", raw.url), "use an http:// or https:// URL");
+                fail(
+                    "url",
+                    format!("`{}` cannot be posted to", masked_url(&raw.url)),
+                    "use an http:// or https:// URL",
+                );
             }
             Some(url) if !url.username().is_empty() || url.password().is_some() => {
                 // The value is not repeated here: it holds a password.
@@ -76,7 +80,9 @@ impl Webhook {
             }
             Some(_) => {}
             None if raw.url.is_empty() => fail("url", "is missing".into(), "give the http:// or https:// URL"),
-            None => fail("url", format!("`{}` is no URL", raw.url), "use an absolute http:// or https:// URL"),
+            None => {
+                fail("url", format!("`{}` is no URL", masked_path(&raw.url)), "use an absolute http:// or https:// URL")
+            }
         }
         let secret = match (&raw.secret_file, &raw.secret_env) {
             (Some(file), None) => Some(SecretSource::File(file.clone())),
@@ -105,20 +111,23 @@ impl Webhook {
 
 /// The URL for `config show`: query values and long path parts are often credentials and become `***`.
 pub(super) fn masked_url(text: &str) -> String {
-    let Ok(mut url) = Url::parse(text) else { return "***".to_owned() };
+    let Ok(mut url) = Url::parse(text) else { return masked_path(text) };
     if url.cannot_be_a_base() {
         return "***".to_owned();
     }
-    let path: Vec<&str> =
-        url.path().split('/').map(|part| if part.len() >= MASKED_FROM { "***" } else { part }).collect();
-    let path = path.join("/");
+    let path = masked_path(url.path());
     url.set_path(&path);
     if url.query().is_some() {
         url.set_query(Some("***"));
     }
+    url.set_fragment(None);
     let credentials_gone = url.set_username("").and_then(|()| url.set_password(None));
     if credentials_gone.is_err() { "***".to_owned() } else { url.to_string() }
 }
 
-/// Path parts this long are taken for tokens.
-const MASKED_FROM: usize = 16;
+/// Parts of a path that are long enough for a token become `***`.
+fn masked_path(path: &str) -> String {
+    const TOKEN_FROM: usize = 16;
+    let part = |part| if str::len(part) >= TOKEN_FROM { "***" } else { part };
+    path.split('/').map(part).collect::<Vec<_>>().join("/")
+}

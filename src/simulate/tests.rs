@@ -56,10 +56,13 @@ fn id(topology: &Topology, ip: IpAddr) -> String {
     }
 }
 
+/// Sums by (source, destination).
+type ByPair = BTreeMap<(String, String), Sums>;
+
 /// Sums by pair over the reports whose whole interval lies in the given minutes.
-fn sums(region: &Region, from_minute: i64, to_minute: i64) -> BTreeMap<(String, String), Sums> {
+fn sums(region: &Region, from_minute: i64, to_minute: i64) -> ByPair {
     let topology = Topology::parse(&region.topology_yaml()).unwrap();
-    let mut sums: BTreeMap<_, Sums> = BTreeMap::new();
+    let mut sums: ByPair = BTreeMap::new();
     for report in region.reports(from_minute * 60, to_minute * 60) {
         if report.time_ms - report.interval_ms < (region.start_s() + from_minute * 60) * 1000 {
             continue;
@@ -76,7 +79,7 @@ fn planted(region: &Region, kind: PlantedKind) -> Planted {
 }
 
 /// Sums while `kind` is planted: with it and in the same time without it.
-fn during(region: &Region, kind: PlantedKind) -> (Planted, [BTreeMap<(String, String), Sums>; 2]) {
+fn during(region: &Region, kind: PlantedKind) -> (Planted, [ByPair; 2]) {
     let planted = planted(region, kind);
     let (from, to) = (planted.start_s / 60, planted.end_s / 60);
     let clean = region.clone().without_planted();
