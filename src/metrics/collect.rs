@@ -7,12 +7,13 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use super::register::{MetricsError, Registrar};
 
-/// The routes as label values.
-pub const ROUTES: [&str; 2] = ["agent_reports", "flows"];
+/// The routes as label values; `other` is a path or method that does not exist.
+pub const ROUTES: [&str; 3] = ["agent_reports", "flows", "other"];
 
 /// Every outcome of a request, `accepted` and the reasons of a refusal.
 pub const OUTCOMES: [&str; 17] = [
     "accepted",
+    "body_timeout",
     "body_too_large",
     "client_gone",
     "decoded_too_large",
@@ -21,7 +22,6 @@ pub const OUTCOMES: [&str; 17] = [
     "internal",
     "malformed",
     "method",
-    "no_agent_id",
     "not_found",
     "overloaded",
     "record_too_large",

@@ -89,3 +89,15 @@ impl PipelineMetrics {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flowshift_proto::reason::Reason;
+
+    use super::*;
+
+    #[test]
+    fn the_reasons_are_those_of_the_decoders() {
+        assert!(Reason::iter().map(Reason::as_str).eq(REASONS));
+    }
+}
