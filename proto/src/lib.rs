@@ -13,6 +13,8 @@
 //! Invariant: no input, however bad, makes a decoder panic or use memory beyond a small multiple of the stated
 //! limits, and every record is either handed on or counted with a reason.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod agent_report;
 pub mod anomaly;
 pub mod decode;

@@ -1,5 +1,7 @@
 //! Agent reports, against real bodies and the agent's own JSON log beside them.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,8 @@
 //! After a change of the types that is meant, write the schema anew with
 //! `FLOWSHIFT_WRITE_SCHEMA=1 cargo test -p flowshift-proto --test anomaly_events`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use flowshift_proto::anomaly::{AnomalyError, AnomalyEvent, EventType, ResolveReason, WebhookBody, json_schema};

@@ -1,5 +1,7 @@
 //! No input makes a decoder panic or use memory out of proportion, and nothing goes uncounted.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use flowshift_proto::decode::{self, Decoded, Format, Item, Options};
@@ -43,17 +45,25 @@ fn decode_all(bytes: &[u8]) {
     if let Ok(decoded) = decode::json_lines(bytes, &mut |_| flows += 1) {
         check(&decoded, flows);
     }
-    let _ = decode::agent_report(bytes);
-    let _ = decode::sniff(bytes);
+    if let Ok(report) = decode::agent_report(bytes) {
+        assert!(report.agent_id().is_some());
+    }
+    decode::sniff(bytes);
     if let Ok(plain) = decode::gunzip_limited(bytes, 4096) {
         assert!(plain.len() <= 4096);
     }
     if let Ok(batch) = Batch::decode(bytes) {
         batch.panes().for_each(|pane| assert!(pane.cell.rtt.bins().count() < 1 << 20));
     }
-    let _ = evidence::decode(bytes);
-    let _ = Chunk::decode(bytes, Kind::Lane, 1);
-    let _ = snapshot::decode(bytes, ContentHash::of(bytes));
+    if let Ok(step) = evidence::decode(bytes) {
+        assert!(step.step_s > 0);
+    }
+    if let Ok(chunk) = Chunk::decode(bytes, Kind::Lane, 1) {
+        assert_eq!((chunk.version, chunk.kind), (1, Kind::Lane));
+    }
+    if let Ok(snapshot) = snapshot::decode(bytes, ContentHash::of(bytes)) {
+        assert_eq!(snapshot.version, snapshot::VERSION);
+    }
 }
 
 fn check(decoded: &Decoded, flows: u64) {
@@ -122,14 +132,14 @@ fn every_prefix_of_a_batch_and_of_a_report_is_refused_or_counted() {
 #[test]
 fn messages_that_claim_millions_of_parts_take_no_memory_for_them() {
     // 8 MB of empty scopes, metrics and flows: two bytes each, which generated types would turn into gigabytes.
-    let mut scopes = vec![0x12, 0].repeat(4 << 20);
+    let mut scopes = [0x12, 0].repeat(4 << 20);
     let mut otlp = vec![0x0a];
     prost::encoding::encode_varint(scopes.len() as u64, &mut otlp);
     otlp.append(&mut scopes);
     let refused = decode::agent_reports(&otlp, &mut |_| panic!("a report"));
     assert!(refused.is_err());
     let mut flows = flow_batch::encode(FeedKind::Reports, std::iter::empty::<&FlowRecord>());
-    flows.extend(vec![0x22, 0].repeat(4 << 20));
+    flows.extend([0x22, 0].repeat(4 << 20));
     let decoded = decode::flow_batch(&flows, &mut |_| panic!("a record")).unwrap();
     assert_eq!((decoded.records, decoded.rejected.total()), (0, 4 << 20));
     let deep = format!("{}{}", "{\"x\":".repeat(10_000), "}".repeat(10_000));

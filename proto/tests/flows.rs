@@ -1,5 +1,7 @@
 //! Flow records as JSON lines and as protobuf, and the door for payloads of unknown form.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::IpAddr;
 
 use flowshift_proto::decode::{self, DecodeError, Decoded, Format, InputFormat, Item, Options, ValueError};

@@ -1,5 +1,7 @@
 //! What the stages tell each other and store: exchange batches, evidence, state chunks.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use flowshift_proto::evidence::{self, ElementSum, End, EvidenceError, PairRow, SignalRow, StepEvidence};

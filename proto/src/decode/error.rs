@@ -27,7 +27,7 @@ pub enum ValueError {
         value: u64,
     },
     /// A number that must be a count is negative, fractional, not finite or above 2^53.
-    #[error("{field} is {value}, not a whole number from 0 to 2^53")]
+    #[error("{field} is {value:?}, not a whole number from 0 to 2^53")]
     NotACount {
         /// Field or metric.
         field: String,

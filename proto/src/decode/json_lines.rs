@@ -10,7 +10,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::agent_json::{self, json_error};
@@ -57,18 +59,41 @@ struct Line<'a> {
     timestamp: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum CountOrStates {
     Count(u64),
-    States {
-        #[serde(default)]
-        syn: u64,
-        #[serde(default)]
-        established: u64,
-        #[serde(default)]
-        close: u64,
-    },
+    States(StatesLine),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StatesLine {
+    syn: u64,
+    established: u64,
+    close: u64,
+}
+
+impl<'de> Deserialize<'de> for CountOrStates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CountOrStatesVisitor)
+    }
+}
+
+struct CountOrStatesVisitor;
+
+impl<'de> Visitor<'de> for CountOrStatesVisitor {
+    type Value = CountOrStates;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a count or counts by state")
+    }
+
+    fn visit_u64<E>(self, count: u64) -> Result<CountOrStates, E> {
+        Ok(CountOrStates::Count(count))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CountOrStates, A::Error> {
+        StatesLine::deserialize(MapAccessDeserializer::new(map)).map(CountOrStates::States)
+    }
 }
 
 #[derive(Deserialize)]
@@ -232,7 +257,9 @@ fn states(count: Option<CountOrStates>) -> StateCounts {
     match count {
         None => StateCounts::Unknown,
         Some(CountOrStates::Count(total)) => StateCounts::Total(total),
-        Some(CountOrStates::States { syn, established, close }) => StateCounts::ByState { syn, established, close },
+        Some(CountOrStates::States(StatesLine { syn, established, close })) => {
+            StateCounts::ByState { syn, established, close }
+        }
     }
 }
 

@@ -64,7 +64,10 @@ pub(super) fn sniff_plain(bytes: &[u8]) -> Format {
         return if is_envelope { Format::LogsSubscription } else { Format::JsonLines };
     }
     // The first field of an export request is a message; its length is not checked, since only a part may be here.
-    if bytes.first() == Some(&0x0a) && bytes.len() > 2 && (bytes.get(2) == Some(&0x0a) || bytes[1] >= 0x80) {
+    if bytes.first() == Some(&0x0a)
+        && bytes.len() > 2
+        && (matches!(bytes.get(2), Some(0x0a | 0x12)) || bytes[1] >= 0x80)
+    {
         return Format::Otlp;
     }
     Format::Unknown
