@@ -1,0 +1,50 @@
+//! Attribute names of a lease row: KCL's, and our own behind the prefix `fs_` (KCL's updates name their attributes, so
+//! ours survive a Java writer).
+
+/// Hash key: the shard id.
+pub const KEY: &str = "leaseKey";
+/// Worker that owns the lease; absent: nobody.
+pub const OWNER: &str = "leaseOwner";
+/// Raised by one on every write by an owner or the leader.
+pub const COUNTER: &str = "leaseCounter";
+/// Sequence number or sentinel up to which everything is in the committed state.
+pub const CHECKPOINT: &str = "checkpoint";
+/// Index inside a KPL aggregate, 0 for plain records.
+pub const SUB_SEQUENCE: &str = "checkpointSubSequenceNumber";
+/// End of the batch whose cut is committed and whose emission is not known to be complete.
+pub const PENDING: &str = "pendingCheckpoint";
+/// As `checkpointSubSequenceNumber`, for the pending checkpoint.
+pub const PENDING_SUB_SEQUENCE: &str = "pendingCheckpointSubSequenceNumber";
+/// Times the owner changed since the last checkpoint.
+pub const SWITCHES: &str = "ownerSwitchesSinceCheckpoint";
+/// Parent shards.
+pub const PARENTS: &str = "parentShardId";
+/// Child shards, written at shard end.
+pub const CHILDREN: &str = "childShardIds";
+/// First hash key of the shard, decimal.
+pub const RANGE_START: &str = "startingHashKey";
+/// Last hash key of the shard, decimal.
+pub const RANGE_END: &str = "endingHashKey";
+/// The old owner during a graceful hand-over.
+pub const CHECKPOINT_OWNER: &str = "checkpointOwner";
+/// Kind of row: `LEASE`.
+pub const ENTITY: &str = "entityType";
+
+/// Creation time of the row, epoch milliseconds.
+pub const CREATED: &str = "fs_created";
+/// Epoch of the source (input streams) or of the lanes (other streams), part of every fence.
+pub const EPOCH: &str = "fs_epoch";
+/// The manifest of the committed state.
+pub const MANIFEST: &str = "fs_manifest";
+/// The last cut.
+pub const CUT: &str = "fs_cut";
+/// 1 when the last cut stood at the tip of the shard, else 0.
+pub const TIP: &str = "fs_tip";
+/// Number of the last cut that held records of a kind, by kind.
+pub const DATA: [&str; 4] = ["fs_data0", "fs_data1", "fs_data2", "fs_data3"];
+/// Status of the source for a kind, by kind.
+pub const STATUS: [&str; 4] = ["fs_status0", "fs_status1", "fs_status2", "fs_status3"];
+/// Floor under the watermark of a kind after a return, by kind, epoch milliseconds.
+pub const FLOOR: [&str; 4] = ["fs_floor0", "fs_floor1", "fs_floor2", "fs_floor3"];
+/// 1 when a finite input ended here.
+pub const ENDED: &str = "fs_ended";

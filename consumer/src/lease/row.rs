@@ -1,0 +1,176 @@
+//! Reading a lease row.
+
+use std::fmt;
+
+use super::attribute;
+use crate::commit::{Cut, Manifest};
+use crate::exchange::Status;
+use crate::shard::{HashRange, SequenceNumber, Shard, ShardId};
+use crate::table::{Item, Value};
+use prost::Message as _;
+
+/// How far a shard has been consumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// Nothing yet: start at the oldest record.
+    TrimHorizon,
+    /// Nothing yet: start at the records that arrived since the row was made.
+    Latest,
+    /// Nothing yet: start at a time; the time is the row's creation.
+    AtTimestamp,
+    /// Everything up to and with this record.
+    At(SequenceNumber),
+    /// Everything; the shard is closed and its children may start.
+    ShardEnd,
+}
+
+impl fmt::Display for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TrimHorizon => f.write_str("TRIM_HORIZON"),
+            Self::Latest => f.write_str("LATEST"),
+            Self::AtTimestamp => f.write_str("AT_TIMESTAMP"),
+            Self::At(sequence) => sequence.fmt(f),
+            Self::ShardEnd => f.write_str("SHARD_END"),
+        }
+    }
+}
+
+impl Checkpoint {
+    /// From KCL's text; `None` when it is neither a sentinel nor a number.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "TRIM_HORIZON" => Self::TrimHorizon,
+            "LATEST" => Self::Latest,
+            "AT_TIMESTAMP" => Self::AtTimestamp,
+            "SHARD_END" => Self::ShardEnd,
+            number => Self::At(SequenceNumber::new(number)?),
+        })
+    }
+}
+
+/// A lease row cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("lease row {key}: attribute {attribute} is {what}")]
+pub struct RowError {
+    /// The row.
+    pub key: String,
+    /// The attribute.
+    pub attribute: &'static str,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// A typed view of a lease row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeaseRow {
+    /// The shard.
+    pub shard: ShardId,
+    /// Who owns it.
+    pub owner: Option<String>,
+    /// The old owner during a graceful hand-over.
+    pub checkpoint_owner: Option<String>,
+    /// The counter that fences writes.
+    pub counter: i64,
+    /// How far it has been consumed.
+    pub checkpoint: Checkpoint,
+    /// End of a batch whose emission may be incomplete.
+    pub pending: Option<Checkpoint>,
+    /// Parent shards.
+    pub parents: Vec<ShardId>,
+    /// The shard's hash range, when known.
+    pub range: HashRange,
+    /// Row creation, epoch milliseconds.
+    pub created_ms: i64,
+    /// Epoch of source or lanes; none before the first owner raised it.
+    pub epoch: Option<u64>,
+    /// The committed state.
+    pub manifest: Option<Manifest>,
+    /// The last cut.
+    pub cut: Option<Cut>,
+    /// Whether the last cut stood at the tip.
+    pub at_tip: bool,
+    /// Last cut with records, by kind.
+    pub data: [i64; 4],
+    /// Status by kind.
+    pub status: [Status; 4],
+    /// Floors by kind.
+    pub floor: [Option<i64>; 4],
+    /// Whether a finite input ended here.
+    pub ended: bool,
+}
+
+impl LeaseRow {
+    /// Reads a row; rows of other entity types give `Ok(None)`.
+    ///
+    /// # Errors
+    /// An attribute is missing or malformed.
+    pub fn read(item: &Item) -> Result<Option<Self>, RowError> {
+        if item.string(attribute::ENTITY).is_some_and(|kind| kind != "LEASE") {
+            return Ok(None);
+        }
+        let key = item.string(attribute::KEY).unwrap_or_default().to_owned();
+        let bad = |attribute, what: &str| RowError { key: key.clone(), attribute, what: what.to_owned() };
+        let counter = item.number(attribute::COUNTER).ok_or_else(|| bad(attribute::COUNTER, "missing"))?;
+        let checkpoint = item.string(attribute::CHECKPOINT).unwrap_or("TRIM_HORIZON");
+        let checkpoint = Checkpoint::parse(checkpoint).ok_or_else(|| bad(attribute::CHECKPOINT, checkpoint))?;
+        let pending = match item.string(attribute::PENDING) {
+            None => None,
+            Some(text) => Some(Checkpoint::parse(text).ok_or_else(|| bad(attribute::PENDING, text))?),
+        };
+        let hash = |name, default| match item.string(name) {
+            None => Ok(default),
+            Some(text) => text.parse::<u128>().map_err(|_| bad(name, text)),
+        };
+        let range = HashRange { start: hash(attribute::RANGE_START, 0)?, end: hash(attribute::RANGE_END, u128::MAX)? };
+        let manifest = match item.bytes(attribute::MANIFEST) {
+            None => None,
+            Some(bytes) => Some(Manifest::decode(bytes).map_err(|e| bad(attribute::MANIFEST, &e.to_string()))?),
+        };
+        let cut = match item.bytes(attribute::CUT) {
+            None => None,
+            Some(bytes) => Some(Cut::decode(bytes.clone()).map_err(|e| bad(attribute::CUT, &e.to_string()))?),
+        };
+        Ok(Some(Self {
+            shard: ShardId::new(key.clone()),
+            owner: item.string(attribute::OWNER).map(str::to_owned),
+            checkpoint_owner: item.string(attribute::CHECKPOINT_OWNER).map(str::to_owned),
+            counter,
+            checkpoint,
+            pending,
+            parents: item.strings(attribute::PARENTS).into_iter().map(ShardId::new).collect(),
+            range,
+            created_ms: item.number(attribute::CREATED).unwrap_or_default(),
+            epoch: item.number(attribute::EPOCH).and_then(|e| u64::try_from(e).ok()),
+            manifest,
+            cut,
+            at_tip: item.number(attribute::TIP) == Some(1),
+            data: attribute::DATA.map(|name| item.number(name).unwrap_or_default()),
+            status: std::array::from_fn(|kind| match item.number(attribute::STATUS[kind]) {
+                Some(code) => Status::from_code(code),
+                None => Status::initial(kind),
+            }),
+            floor: attribute::FLOOR.map(|name| item.number(name)),
+            ended: item.number(attribute::ENDED) == Some(1),
+        }))
+    }
+}
+
+/// A row for a shard nobody has read yet, as KCL 3.x writes it.
+pub fn new_row(shard: &Shard, start: &Checkpoint, now_ms: i64) -> Item {
+    let mut item = Item::new()
+        .with(attribute::KEY, Value::string(shard.id.as_str()))
+        .with(attribute::ENTITY, Value::string("LEASE"))
+        .with(attribute::COUNTER, Value::number(0))
+        .with(attribute::CHECKPOINT, Value::string(start.to_string()))
+        .with(attribute::SUB_SEQUENCE, Value::number(0))
+        .with(attribute::SWITCHES, Value::number(0))
+        .with(attribute::RANGE_START, Value::string(shard.range.start.to_string()))
+        .with(attribute::RANGE_END, Value::string(shard.range.end.to_string()))
+        .with(attribute::CREATED, Value::number(now_ms));
+    if !shard.parents.is_empty() {
+        let parents = shard.parents.iter().map(|p| p.as_str().to_owned()).collect();
+        item.set(attribute::PARENTS, Value::Ss(parents));
+    }
+    item
+}

@@ -1,0 +1,113 @@
+//! The log seam: the five Kinesis calls the engine makes.
+//!
+//! Polling and (later) enhanced fan-out stand behind [`Log::read`]; nothing in the engine knows a Kinesis request.
+//! [`kinesis::KinesisLog`] speaks to Kinesis; [`memory::MemoryLog`] is the same rules in memory for simulations.
+
+pub mod kinesis;
+pub mod memory;
+mod put;
+
+use std::fmt;
+
+use bytes::Bytes;
+
+pub use put::{PutError, put_all};
+
+use crate::shard::{Position, SequenceNumber, Shard, ShardId};
+
+/// What identifies a stream over its life: a stream of the same name made anew has another creation time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId {
+    /// Stream name.
+    pub name: String,
+    /// Creation time, epoch milliseconds.
+    pub created_ms: i64,
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.created_ms)
+    }
+}
+
+/// A record as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the shard.
+    pub sequence: SequenceNumber,
+    /// When the stream took it, epoch milliseconds by the stream's clock.
+    pub arrived_ms: i64,
+    /// The producer's partition key.
+    pub partition_key: String,
+    /// The payload.
+    pub data: Bytes,
+}
+
+/// One answer to a read.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Records in order, possibly none.
+    pub records: Vec<Record>,
+    /// Where to go on; none when a closed shard has been read to its end.
+    pub next: Option<ReadToken>,
+    /// Age of the next unread record in milliseconds, 0 at the tip.
+    pub behind_ms: i64,
+}
+
+/// Opaque place in a shard that expires after some minutes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadToken(pub(crate) String);
+
+/// A record to append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Partition key, 1 to 256 characters.
+    pub partition_key: String,
+    /// Hash key that decides the shard, overriding the partition key's hash.
+    pub hash_key: Option<u128>,
+    /// The payload, at most 1 MiB together with the partition key.
+    pub data: Bytes,
+}
+
+/// Why a call on a stream failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LogError {
+    /// The place expired; take a new one after the last record seen.
+    #[error("shard iterator expired")]
+    Expired,
+    /// The stream refused for capacity.
+    #[error("throttled by the stream")]
+    Throttled,
+    /// The stream or shard does not exist (any more).
+    #[error("not found: {0}")]
+    NotFound(String),
+    /// No answer, or an answer of 5xx: an append may or may not have been applied.
+    #[error("stream unavailable: {0}")]
+    Unavailable(String),
+    /// The request is wrong and will stay wrong.
+    #[error("stream refused the request: {0}")]
+    Invalid(String),
+}
+
+impl LogError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Throttled | Self::Unavailable(_))
+    }
+}
+
+/// The calls the engine makes.
+#[async_trait::async_trait]
+pub trait Log: Send + Sync + fmt::Debug {
+    /// The identity of the stream with this name.
+    async fn identify(&self, stream: &str) -> Result<StreamId, LogError>;
+    /// All shards still known, closed ones included.
+    async fn shards(&self, stream: &str) -> Result<Vec<Shard>, LogError>;
+    /// A place to read from.
+    async fn seek(&self, stream: &str, shard: &ShardId, position: &Position) -> Result<ReadToken, LogError>;
+    /// Reads on from a place: at most 10 MB and 10,000 records.
+    async fn read(&self, stream: &str, token: &ReadToken) -> Result<Page, LogError>;
+    /// Appends up to 500 records in one request; each has its own answer. The order of a request's records is kept
+    /// per shard unless one is refused.
+    async fn append(&self, stream: &str, entries: &[Entry]) -> Result<Vec<Result<SequenceNumber, LogError>>, LogError>;
+}

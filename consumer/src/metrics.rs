@@ -1,0 +1,93 @@
+//! The engine's metrics: the only place that names them.
+//!
+//! Base units, bounded labels (stream, shard, a closed set of reasons), recorded per batch or commit, never per record.
+
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+/// The engine's metrics; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EngineMetrics {
+    records: IntCounterVec,
+    iterator_age: GaugeVec,
+    commits: IntCounterVec,
+    batches: IntCounterVec,
+    state_bytes: IntCounterVec,
+    owned: IntGaugeVec,
+    restarts: IntCounterVec,
+    sources: IntGaugeVec,
+    leader: IntGaugeVec,
+}
+
+impl EngineMetrics {
+    /// Makes the metrics under names that begin with `PREFIX_` and registers them.
+    ///
+    /// # Errors
+    /// A name is taken or malformed.
+    pub fn register(registry: &Registry, prefix: &str) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(format!("{prefix}_{name}"), help);
+        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let metric = IntCounterVec::new(opts(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let metric = IntGaugeVec::new(opts(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let iterator_age = GaugeVec::new(
+            opts("iterator_age_seconds", "Age of the next unread record of a shard; 0 at the tip"),
+            &["stream", "shard"],
+        )?;
+        registry.register(Box::new(iterator_age.clone()))?;
+        Ok(Self {
+            iterator_age,
+            records: counter("records_read_total", "Records read from a stream", &["stream"])?,
+            commits: counter("commits_total", "Commits of state and checkpoint", &["stream"])?,
+            batches: counter("batches_total", "Numbered batches cut and emitted", &["stream"])?,
+            state_bytes: counter("state_written_bytes_total", "State written before compression", &["stream"])?,
+            owned: gauge("leases_owned", "Leases this worker holds", &["stream"])?,
+            restarts: counter("shard_restarts_total", "Times a shard was started again after an error", &["stream"])?,
+            sources: gauge("sources", "Input shards by their status, as this leader sees them", &["status"])?,
+            leader: gauge("leader", "1 while this worker leads the job", &[])?,
+        })
+    }
+
+    pub(crate) fn read(&self, stream: &str, shard: &str, records: usize, behind_ms: i64) {
+        self.records.with_label_values(&[stream]).inc_by(records as u64);
+        self.iterator_age.with_label_values(&[stream, shard]).set(behind_ms as f64 / 1000.0);
+    }
+
+    pub(crate) fn forget(&self, stream: &str, shard: &str) {
+        // An error only says that the shard was never read.
+        self.iterator_age.remove_label_values(&[stream, shard]).ok();
+    }
+
+    pub(crate) fn committed(&self, stream: &str) {
+        self.commits.with_label_values(&[stream]).inc();
+    }
+
+    pub(crate) fn batch(&self, stream: &str, _records: usize) {
+        self.batches.with_label_values(&[stream]).inc();
+    }
+
+    pub(crate) fn state_bytes(&self, stream: &str, bytes: u64) {
+        self.state_bytes.with_label_values(&[stream]).inc_by(bytes);
+    }
+
+    pub(crate) fn owned(&self, stream: &str, leases: usize) {
+        self.owned.with_label_values(&[stream]).set(i64::try_from(leases).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn restarted(&self, stream: &str) {
+        self.restarts.with_label_values(&[stream]).inc();
+    }
+
+    pub(crate) fn sources(&self, status: &str, count: usize) {
+        self.sources.with_label_values(&[status]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn leader(&self, leads: bool) {
+        self.leader.with_label_values::<&str>(&[]).set(i64::from(leads));
+    }
+}

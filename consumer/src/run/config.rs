@@ -1,0 +1,93 @@
+//! Settings of a worker.
+
+use std::time::Duration;
+
+use crate::commit::STATE_KEY;
+use crate::lease::{LeaseTimes, WorkerId, attribute};
+use crate::table::TableName;
+
+/// Times that decide how fast things happen and what they cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Renewal and expiry of leases.
+    pub lease: LeaseTimes,
+    /// How often a stage commits when nothing is urgent.
+    pub commit: Duration,
+    /// How long a mapper collects records before it cuts a batch.
+    pub batch: Duration,
+    /// How often a mapper without records says that it is at the tip.
+    pub heartbeat: Duration,
+    /// Shortest pause between two reads of a shard (Kinesis allows 5 per second).
+    pub poll: Duration,
+    /// The leader's lock expires when its beat stands still this long.
+    pub leader_lock: Duration,
+    /// How often the leader beats.
+    pub leader_beat: Duration,
+    /// How often the leader assigns leases and looks after the source set.
+    pub assign: Duration,
+    /// How often shards are listed anew.
+    pub shard_sync: Duration,
+    /// How often a worker looks for leases assigned to it.
+    pub discovery: Duration,
+    /// A source at its tip without records for this long stops holding watermarks back.
+    pub idle_after: Duration,
+    /// A source that made no cut for this long stops holding watermarks back, with an alarm.
+    pub stuck_after: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            lease: LeaseTimes { renewal: seconds(3), failover: seconds(10) },
+            commit: seconds(10),
+            batch: seconds(5),
+            heartbeat: seconds(5),
+            poll: Duration::from_millis(250),
+            leader_lock: seconds(6),
+            leader_beat: seconds(2),
+            assign: seconds(2),
+            shard_sync: seconds(30),
+            discovery: Duration::from_millis(500),
+            idle_after: seconds(30),
+            stuck_after: seconds(600),
+        }
+    }
+}
+
+/// Names of a job's tables, by its prefix.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    prefix: String,
+}
+
+impl Tables {
+    /// Tables whose names begin with `prefix`.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// The lease table of a stream.
+    pub fn leases(&self, stream: &str) -> TableName {
+        TableName { name: format!("{}-leases-{stream}", self.prefix), key: attribute::KEY }
+    }
+
+    /// The state table, which also holds the leader's lock, worker beats, epochs, snapshots and control records.
+    pub fn state(&self) -> TableName {
+        TableName { name: format!("{}-state", self.prefix), key: STATE_KEY }
+    }
+}
+
+/// Settings of a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// This process; never used by another.
+    pub worker: WorkerId,
+    /// Table names.
+    pub tables: Tables,
+    /// Times.
+    pub timing: Timing,
+    /// The caller knows that no other worker of the job lives (a lock on the data folder, say): leases and the
+    /// leader's lock are taken over at once instead of being watched until they expire.
+    pub alone: bool,
+}

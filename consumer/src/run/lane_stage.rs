@@ -1,0 +1,221 @@
+//! Wraps a [`Reducer`] in the marks that make it exact: the stage of an exchange shard.
+//!
+//! One part of the state holds the marks of all the shard's lanes (they change with every heartbeat), and one part per
+//! lane the reducer's state (which changes only with data). A child shard finds the marks of its lanes in its parents'
+//! marks parts and the lanes' states under their own keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::exchange::{
+    Applied, BatchPart, Control, Envelope, FeedKinds, LaneId, LaneState, Lanes, Message, Watermarks,
+};
+use crate::log::{Entry, Record};
+use crate::stage::{Reducer, ShardContext, Stage, StageError, StatePart};
+
+const MARKS: &str = "marks@";
+
+/// Key of a lane's state part.
+fn lane_key(lane: LaneId) -> String {
+    format!("lane-{:04}", lane.index())
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Marks {
+    #[prost(message, repeated, tag = "1")]
+    lanes: Vec<LaneMarks>,
+    /// Records of this shard's lineage that were no envelopes.
+    #[prost(uint64, tag = "2")]
+    undecodable: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LaneMarks {
+    #[prost(uint32, tag = "1")]
+    lane: u32,
+    #[prost(bytes = "bytes", tag = "2")]
+    state: Bytes,
+}
+
+/// A reducer with its lanes' marks.
+#[derive(Debug)]
+pub struct LaneStage<R> {
+    reducer: R,
+    lanes: Lanes,
+    kinds: FeedKinds,
+    marks_key: String,
+    states: BTreeMap<LaneId, LaneState>,
+    /// Lanes by hash key, to know a record's lane from its partition key.
+    dirty: BTreeSet<LaneId>,
+    moved: bool,
+    outputs: BTreeMap<LaneId, Vec<Bytes>>,
+    undecodable: u64,
+    hurry: bool,
+}
+
+impl<R: Reducer> LaneStage<R> {
+    /// The stage of one exchange shard.
+    pub fn new(reducer: R, context: &ShardContext, lanes: Lanes, kinds: FeedKinds) -> Self {
+        let own = lanes.within(context.range);
+        Self {
+            reducer,
+            lanes,
+            kinds,
+            marks_key: format!("{MARKS}{}", context.shard),
+            states: own.into_iter().map(|lane| (lane, LaneState::new(kinds))).collect(),
+            dirty: BTreeSet::new(),
+            moved: false,
+            outputs: BTreeMap::new(),
+            undecodable: 0,
+            hurry: false,
+        }
+    }
+
+    /// Keys of all parts this shard writes, for the epochs.
+    pub fn keys(&self) -> Vec<String> {
+        self.states.keys().map(|lane| lane_key(*lane)).chain([self.marks_key.clone()]).collect()
+    }
+
+    fn restore_marks(&mut self, bytes: &Bytes) -> Result<(), StageError> {
+        let marks = Marks::decode(bytes.clone()).map_err(|e| StageError::with("marks of the lanes", e))?;
+        self.undecodable += marks.undecodable;
+        for entry in marks.lanes {
+            let lane = u16::try_from(entry.lane).ok().and_then(|index| self.lanes.get(index));
+            let state = LaneState::decode(self.kinds, &entry.state)
+                .map_err(|e| StageError::with(format!("marks of lane {}", entry.lane), e))?;
+            if let Some(slot) = lane.and_then(|lane| self.states.get_mut(&lane)) {
+                *slot = state;
+            }
+        }
+        Ok(())
+    }
+
+    /// The lane of a record: its partition key, which the engine writes.
+    fn lane(&self, record: &Record) -> Option<LaneId> {
+        let lane = record.partition_key.parse().ok().and_then(|index| self.lanes.get(index))?;
+        self.states.contains_key(&lane).then_some(lane)
+    }
+
+    fn apply_batch(&mut self, lane: LaneId, part: &BatchPart) -> Result<(), StageError> {
+        let Some(state) = self.states.get_mut(&lane) else { return Ok(()) };
+        let applied = state.apply_part(part).map_err(|e| StageError::with(format!("lane {lane}"), e))?;
+        if applied == Applied::Repeat {
+            return Ok(());
+        }
+        let watermarks = state.watermarks();
+        self.moved = true;
+        if !part.payload.is_empty() {
+            self.reducer.apply(lane, &part.payload)?;
+            self.dirty.insert(lane);
+        }
+        self.advance(lane, watermarks)
+    }
+
+    fn apply_control(&mut self, lane: LaneId, control: &Control) -> Result<(), StageError> {
+        let Some(state) = self.states.get_mut(&lane) else { return Ok(()) };
+        if !state.apply_control(control) {
+            return Ok(());
+        }
+        let watermarks = state.watermarks();
+        self.moved = true;
+        self.advance(lane, watermarks)
+    }
+
+    fn advance(&mut self, lane: LaneId, watermarks: Watermarks) -> Result<(), StageError> {
+        let outputs = self.reducer.advance(lane, &watermarks)?;
+        if !outputs.is_empty() {
+            self.dirty.insert(lane);
+            self.hurry = true;
+            self.outputs.entry(lane).or_default().extend(outputs);
+        }
+        Ok(())
+    }
+}
+
+impl<R: Reducer> Stage for LaneStage<R> {
+    fn restore(&mut self, parts: Vec<StatePart>) -> Result<(), StageError> {
+        let mut bodies = BTreeMap::new();
+        for (key, bytes) in parts {
+            if key.starts_with(MARKS) {
+                self.restore_marks(&bytes)?;
+            } else {
+                bodies.insert(key, bytes);
+            }
+        }
+        for lane in self.states.keys().copied().collect::<Vec<_>>() {
+            self.reducer.restore(lane, bodies.get(&lane_key(lane)))?;
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, record: &Record) -> Result<(), StageError> {
+        let message = Envelope::decode(&record.data);
+        match (self.lane(record), message) {
+            (Some(lane), Ok(Message::Batch(part))) => self.apply_batch(lane, &part),
+            (Some(lane), Ok(Message::Control(control))) => self.apply_control(lane, &control),
+            (lane, message) => {
+                // Not ours: counted and passed. Were it a damaged batch, its missing number would stop the lane.
+                self.undecodable += 1;
+                let error = message.err().map(|e| e.to_string());
+                tracing::warn!(sequence = %record.sequence, ?lane, error, "record in the exchange stream is not ours");
+                Ok(())
+            }
+        }
+    }
+
+    fn outputs(&mut self) -> Vec<Vec<Entry>> {
+        let outputs = std::mem::take(&mut self.outputs);
+        let longest = outputs.values().map(Vec::len).max().unwrap_or_default();
+        // One record per lane and wave: a wave is acknowledged before the next, so a lane's records stay in order.
+        (0..longest)
+            .map(|index| {
+                let wave = outputs.iter().filter_map(|(lane, records)| Some((lane, records.get(index)?)));
+                wave.map(|(lane, data)| Entry {
+                    partition_key: lane.index().to_string(),
+                    hash_key: None,
+                    data: data.clone(),
+                })
+                .collect()
+            })
+            .collect()
+    }
+
+    fn save(&mut self) -> Result<Vec<StatePart>, StageError> {
+        let mut parts = Vec::new();
+        for lane in std::mem::take(&mut self.dirty) {
+            parts.push((lane_key(lane), Bytes::from(self.reducer.save(lane)?)));
+        }
+        if std::mem::take(&mut self.moved) || !parts.is_empty() {
+            let lanes = self
+                .states
+                .iter()
+                .map(|(lane, state)| LaneMarks { lane: u32::from(lane.index()), state: Bytes::from(state.encode()) });
+            let marks = Marks { lanes: lanes.collect(), undecodable: self.undecodable };
+            parts.push((self.marks_key.clone(), Bytes::from(marks.encode_to_vec())));
+        }
+        Ok(parts)
+    }
+
+    fn keeps(&self, key: &str) -> bool {
+        key == self.marks_key || self.states.keys().any(|lane| lane_key(*lane) == key)
+    }
+
+    fn urgent(&self) -> bool {
+        self.hurry
+    }
+
+    fn committed(&mut self) {
+        self.hurry = false;
+    }
+
+    fn finished(&self) -> bool {
+        self.outputs.is_empty() && self.states.values().all(LaneState::ended)
+    }
+}
+
+/// For readers of committed state: whether a part holds marks, and the lane of one that holds a reducer's state.
+pub fn split_marks(key: &str) -> Option<u16> {
+    key.strip_prefix("lane-").and_then(|index| index.parse().ok())
+}

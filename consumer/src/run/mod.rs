@@ -1,0 +1,90 @@
+//! Running a job: the worker, the leader, and one driver task per held lease.
+//!
+//! Read in this order: [`worker`] (who runs what), [`leader`] (who decides), [`fetch`], [`stage_driver`] (state and
+//! checkpoint), [`map_driver`] (cuts), [`lane_stage`] (marks around a reducer), [`control`] (source set, idleness).
+
+mod config;
+mod control;
+mod fetch;
+mod lane_stage;
+mod leader;
+mod map_driver;
+mod stage_driver;
+mod worker;
+
+pub use config::{Tables, Timing, WorkerConfig};
+pub use lane_stage::{LaneStage, split_marks};
+pub use worker::{Handle, Worker, WorkerError};
+
+/// Ends the process without any clean-up when the named fail point is set to return: the tests' kill -9 at a place.
+macro_rules! crash_point {
+    ($name:expr) => {
+        fail::fail_point!($name, |_| std::process::abort())
+    };
+}
+pub(crate) use crash_point;
+
+/// How a driver ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// The worker leaves: committed and released.
+    Left,
+    /// The lease is gone.
+    Lost,
+    /// The shard is closed and consumed.
+    ShardEnd,
+    /// A finite input is consumed and everything it led to is done.
+    Finished,
+}
+
+/// Why a driver stopped before its shard did; it is started again from the commit.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DriveError {
+    #[error("lease: {0}")]
+    Lease(#[from] crate::lease::LeaseError),
+    #[error("state: {0}")]
+    Chunk(#[from] crate::commit::ChunkError),
+    #[error("table: {0}")]
+    Table(#[from] crate::table::TableError),
+    #[error("stream: {0}")]
+    Log(#[from] crate::log::LogError),
+    #[error("put: {0}")]
+    Put(#[from] crate::log::PutError),
+    #[error("snapshot: {0}")]
+    Snapshot(#[from] crate::commit::SnapshotError),
+    #[error("stage: {}", chain(.0))]
+    Stage(#[from] crate::stage::StageError),
+    #[error("committed state belongs to checkpoint {state}, the row stands at {row}: another program moved it")]
+    StateMismatch { state: String, row: String },
+    #[error("batch {n} was cut by version {cut} of the stage, this is version {ours}: finish it with the old program")]
+    Semantics { n: u64, cut: u32, ours: u32 },
+    #[error("batch {n} recomputed differs from its cut (checksum {ours:08x}, cut {cut:08x})")]
+    Diverged { n: u64, cut: u32, ours: u32 },
+}
+
+impl DriveError {
+    /// Whether it only says that the lease is gone or the worker stops.
+    pub(crate) fn is_lost(&self) -> bool {
+        use crate::commit::ChunkError;
+        use crate::lease::LeaseError;
+        use crate::log::PutError;
+        matches!(
+            self,
+            Self::Lease(LeaseError::Lost)
+                | Self::Chunk(ChunkError::Cancelled | ChunkError::Fenced(_))
+                | Self::Put(PutError::Cancelled)
+        )
+    }
+}
+
+/// An error with its causes in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

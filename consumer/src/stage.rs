@@ -1,0 +1,211 @@
+//! The traits a job implements. Everything else in this crate exists to call them exactly as promised here.
+//!
+//! * [`Stage`]: state per shard, committed together with the checkpoint. The simplest useful job is one stage.
+//! * [`Mapper`]: turns batches of an input shard into parts for lanes, as a pure function.
+//! * [`Reducer`]: owns lanes; sees each part once, in order, and is told when event time has passed.
+//!
+//! An error from any of them stops the shard; it is tried again from the last commit. Nothing is skipped: bad bytes
+//! are for the stage to count and pass.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::commit::Snapshot;
+use crate::exchange::{LaneId, Watermarks};
+use crate::log::{Entry, Record, StreamId};
+use crate::shard::{HashRange, ShardId};
+
+/// A stage cannot go on; the shard stops and is tried again from its last commit.
+#[derive(Debug, thiserror::Error)]
+#[error("{context}")]
+pub struct StageError {
+    context: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl StageError {
+    /// An error in words.
+    pub fn new(context: impl Into<String>) -> Self {
+        Self { context: context.into(), source: None }
+    }
+
+    /// An error with its cause.
+    pub fn with(context: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { context: context.into(), source: Some(source.into()) }
+    }
+}
+
+/// Which shard a stage runs for.
+#[derive(Debug, Clone)]
+pub struct ShardContext {
+    /// The stream.
+    pub stream: StreamId,
+    /// The shard.
+    pub shard: ShardId,
+    /// Its hash range.
+    pub range: HashRange,
+}
+
+/// A keyed part of a stage's state.
+pub type StatePart = (String, Bytes);
+
+/// State that is committed together with the checkpoint of one shard.
+///
+/// The engine calls `restore` once, then `process` for every record in order, and from time to time `outputs`, `save`
+/// and, after the commit went through, `committed`. After a crash everything since the last commit happens again.
+pub trait Stage: Send + 'static {
+    /// Takes over committed parts: this shard's own, or those of its parents after a reshard, or none.
+    ///
+    /// # Errors
+    /// The parts cannot be understood.
+    fn restore(&mut self, parts: Vec<StatePart>) -> Result<(), StageError>;
+
+    /// Takes one record.
+    ///
+    /// # Errors
+    /// The shard stops and is tried again from the last commit.
+    fn process(&mut self, record: &Record) -> Result<(), StageError>;
+
+    /// The parts that changed since the last call, each whole.
+    ///
+    /// # Errors
+    /// The shard stops.
+    fn save(&mut self) -> Result<Vec<StatePart>, StageError>;
+
+    /// Keys of parts that live on without being saved again. Parts under other keys are dropped at the next commit
+    /// unless it saves them.
+    fn keeps(&self, key: &str) -> bool {
+        let _ = key;
+        true
+    }
+
+    /// Records to put into the output stream before the next commit, in waves: one wave is put only when the one
+    /// before is acknowledged. They are put again after a crash, so they must be idempotent by content.
+    fn outputs(&mut self) -> Vec<Vec<Entry>> {
+        Vec::new()
+    }
+
+    /// Called between records and at least every 100 ms.
+    ///
+    /// # Errors
+    /// As for `process`.
+    fn idle(&mut self) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Whether a commit should not wait for its interval.
+    fn urgent(&self) -> bool {
+        false
+    }
+
+    /// The commit of what `save` returned went through.
+    fn committed(&mut self) {}
+
+    /// Whether a finite input has been consumed to its end and nothing is left to do.
+    fn finished(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for dyn Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stage")
+    }
+}
+
+/// A batch of one input shard.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// The shard.
+    pub shard: &'a ShardContext,
+    /// The records in order; possibly none.
+    pub records: &'a [Record],
+    /// Records that the cut counted and the stream no longer has (only when a batch is recomputed).
+    pub expired: u64,
+}
+
+/// What a batch becomes.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Mapped {
+    /// Per lane the parts of its payload, each below 900 KB. A lane without parts gets a heartbeat.
+    pub parts: BTreeMap<LaneId, Vec<Bytes>>,
+    /// For each feed kind whether the batch held records of it.
+    pub kinds: [bool; 4],
+}
+
+/// Turns batches into parts for lanes: a pure function of (records, state, snapshot).
+///
+/// No clock, no chance, no iteration in hash order: the same arguments must give the same bytes in any process.
+pub trait Mapper: Send + Sync + 'static {
+    /// Small state per source: watermarks, de-duplication.
+    type State: Clone + Default + Send + Sync;
+    /// The decoded snapshot.
+    type Prepared: Send + Sync;
+
+    /// Version of the function's meaning: a batch cut by another version is not recomputed.
+    fn semantics(&self) -> u32;
+
+    /// Decodes a snapshot once.
+    ///
+    /// # Errors
+    /// The snapshot cannot be understood.
+    fn prepare(&self, snapshot: &Snapshot) -> Result<Self::Prepared, StageError>;
+
+    /// Maps a batch and moves the state on.
+    ///
+    /// # Errors
+    /// The shard stops; undecodable records are not errors but counted.
+    fn map(&self, state: &mut Self::State, batch: &Batch<'_>, snapshot: &Self::Prepared) -> Result<Mapped, StageError>;
+
+    /// The source's watermarks by its state.
+    fn watermarks(&self, state: &Self::State) -> Watermarks;
+
+    /// Raises a watermark: by a floor after a return, or to the end of time at the end of a finite input.
+    fn raise(&self, state: &mut Self::State, to: &Watermarks);
+
+    /// A child's first state from its parents' last.
+    fn inherit(&self, parents: Vec<Self::State>) -> Self::State;
+
+    /// The stored form.
+    ///
+    /// # Errors
+    /// The state cannot be encoded.
+    fn save(&self, state: &Self::State) -> Result<Vec<u8>, StageError>;
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// The bytes are not a state.
+    fn load(&self, bytes: &Bytes) -> Result<Self::State, StageError>;
+}
+
+/// Owns the keyed state of lanes.
+pub trait Reducer: Send + 'static {
+    /// Takes over a lane's committed state; `None`: the lane is new.
+    ///
+    /// # Errors
+    /// The bytes are not a state.
+    fn restore(&mut self, lane: LaneId, state: Option<&Bytes>) -> Result<(), StageError>;
+
+    /// Applies one part's payload to a lane, exactly once.
+    ///
+    /// # Errors
+    /// The shard stops; an undecodable payload is not an error but counted.
+    fn apply(&mut self, lane: LaneId, payload: &Bytes) -> Result<(), StageError>;
+
+    /// Event time has moved: everything that ends at or before the watermarks may be judged. Returns the output
+    /// records of the lane, in order; the same state and watermarks must give the same bytes.
+    ///
+    /// # Errors
+    /// The shard stops.
+    fn advance(&mut self, lane: LaneId, watermarks: &Watermarks) -> Result<Vec<Bytes>, StageError>;
+
+    /// The lane's stored form.
+    ///
+    /// # Errors
+    /// The state cannot be encoded.
+    fn save(&mut self, lane: LaneId) -> Result<Vec<u8>, StageError>;
+}

@@ -1,0 +1,108 @@
+//! Attribute values and items, as far as the engine and KCL's lease rows need them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+/// A DynamoDB attribute value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// String.
+    S(String),
+    /// Number, in DynamoDB's decimal text form.
+    N(String),
+    /// Binary.
+    B(Bytes),
+    /// Set of strings, never empty.
+    Ss(BTreeSet<String>),
+    /// A type the engine does not use; kept only so that foreign rows can be read.
+    Other,
+}
+
+impl Value {
+    /// A number value.
+    pub fn number(n: impl Into<i128>) -> Self {
+        Self::N(n.into().to_string())
+    }
+
+    /// A string value.
+    pub fn string(s: impl Into<String>) -> Self {
+        Self::S(s.into())
+    }
+}
+
+/// A row: attribute name to value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Item(BTreeMap<String, Value>);
+
+impl Item {
+    /// An item without attributes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The item with one more attribute.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    /// Sets or replaces an attribute.
+    pub fn set(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    /// Takes an attribute away.
+    pub fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// The attribute, if present.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// The attribute as text, when it is a string.
+    pub fn string(&self, name: &str) -> Option<&str> {
+        match self.get(name) {
+            Some(Value::S(s)) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The attribute as an integer, when it is a number without a fraction that fits.
+    pub fn number(&self, name: &str) -> Option<i64> {
+        match self.get(name) {
+            Some(Value::N(n)) => n.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// The attribute as bytes, when it is binary.
+    pub fn bytes(&self, name: &str) -> Option<&Bytes> {
+        match self.get(name) {
+            Some(Value::B(b)) => Some(b),
+            _ => None,
+        }
+    }
+
+    /// The attribute as a set of strings; empty when absent.
+    pub fn strings(&self, name: &str) -> BTreeSet<String> {
+        match self.get(name) {
+            Some(Value::Ss(set)) => set.clone(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// All attributes in name order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+impl FromIterator<(String, Value)> for Item {
+    fn from_iter<T: IntoIterator<Item = (String, Value)>>(iter: T) -> Self {
+        Self(iter.into_iter().collect())
+    }
+}
