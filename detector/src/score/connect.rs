@@ -61,9 +61,10 @@ impl ConnectTest {
     fn learn(&mut self, input: &StepInput<'_>, failures: f64, attempts: f64, prior: &Prior) -> bool {
         if self.cusum.score() <= LEARN_LIMIT {
             self.held = None;
-            self.rate.learn(failures, attempts, input.step_s, prior);
+            self.rate.learn(failures, attempts, input, prior);
             return false;
         }
+        self.rate.distrust();
         let held = self.held.get_or_insert((input.start_s, 0.0, 0.0));
         held.1 += failures;
         held.2 += attempts;
@@ -98,7 +99,7 @@ fn prior(class: PathClass) -> Prior {
         PathClass::IntraAz | PathClass::InterAz => 2e-3,
         PathClass::Edge => 5e-3,
     };
-    Prior { rate, events: 2.0, dispersion: CLUMPING / 0.0145, dispersion_weight: 10.0 }
+    Prior { rate, events: 2.0, dispersion: CLUMPING / 0.0145, dispersion_weight: 3.0 }
 }
 
 /// Logarithm of the beta-binomial probability, without the binomial coefficient (it cancels in ratios).

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::pane::RttCell;
 
+use super::probation::Sum;
+
 /// Width of a bin in ln µs.
 pub(crate) const BIN_WIDTH: f64 = 0.05;
 const FLOOR_US: f64 = 32.0;
@@ -36,12 +38,12 @@ impl Histogram {
     pub(crate) fn of(cell: &RttCell) -> Self {
         let mut made = Self::default();
         for (rtt_us, count) in cell.iter() {
-            made.add(bin_of(rtt_us as f64), count as f64);
+            made.put(bin_of(rtt_us as f64), count as f64);
         }
         made
     }
 
-    fn add(&mut self, bin: i32, count: f64) {
+    fn put(&mut self, bin: i32, count: f64) {
         if self.counts.is_empty() {
             self.first = bin;
         }
@@ -62,7 +64,7 @@ impl Histogram {
     pub(crate) fn learn(&mut self, other: &Self, keep: f64) {
         self.scale(keep);
         for (bin, count) in other.iter() {
-            self.add(bin, count);
+            self.put(bin, count);
         }
     }
 
@@ -125,6 +127,12 @@ impl Histogram {
                 _ => 0.0,
             })
             .sum()
+    }
+}
+
+impl Sum for Histogram {
+    fn add(&mut self, other: &Self) {
+        self.learn(other, 1.0);
     }
 }
 

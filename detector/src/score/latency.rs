@@ -8,9 +8,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Stage;
+
 use super::cohort::Cohort;
 use super::cusum::{Cusum, Ratio, strongest};
 use super::histogram::{Histogram, bin_us};
+use super::probation::Probation;
 use super::rate::share_ratio;
 use super::slow::SlowVariance;
 use super::{Judged, LEARN_LIMIT, StepInput};
@@ -43,6 +46,7 @@ const STABLE_S: i64 = 1_800;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LatencyTest {
     base: Histogram,
+    waiting: Probation<Histogram>,
     pub(crate) cusum: Cusum,
     cohort: Cohort,
     rank_slow: SlowVariance,
@@ -86,7 +90,15 @@ impl LatencyTest {
             self.tail_slow.add(views.tail_share - 0.1, 0.09 / step.total(), block, 0.01);
         }
         self.held = None;
-        self.base.learn(&step, (-f64::from(input.step_s) / HALF_LIFE_S).exp2());
+        let keep = (-f64::from(input.step_s) / HALF_LIFE_S).exp2();
+        if input.stage == Stage::ClassPrior {
+            self.base.learn(&step, keep);
+        } else {
+            self.base.scale(keep);
+            if let Some(learned) = self.waiting.admit(input.start_s, &step) {
+                self.base.learn(&learned, 1.0);
+            }
+        }
         self.cohort.learn(&input.cell.peers, input.start_s);
         judged
     }
@@ -135,6 +147,7 @@ impl LatencyTest {
     /// Follows a stretch that is not learned; true when it has lasted and is stable, and is the baseline from now on.
     fn hold(&mut self, input: &StepInput<'_>, step: &Histogram, rank: f64) -> bool {
         let fresh = || Held { since_s: input.start_s, block_s: input.start_s, ..Held::default() };
+        self.waiting.clear();
         let held = self.held.get_or_insert_with(fresh);
         held.recent.learn(step, (-f64::from(input.step_s) / RECENT_S).exp2());
         held.rank_sum += rank;

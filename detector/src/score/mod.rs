@@ -12,6 +12,7 @@ mod connect;
 mod cusum;
 mod histogram;
 mod latency;
+mod probation;
 mod rate;
 mod retransmit;
 mod slow;

@@ -7,9 +7,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Stage;
+
+use super::StepInput;
+use super::probation::{Probation, Sum};
+
 /// Half-lives of the two horizons, s. The short one follows the time of day, the long one carries the level.
 const LONG_S: f64 = 172_800.0;
 const SHORT_S: f64 = 3_600.0;
+/// Time that leaves the waiting room together, s.
+const BLOCK_S: f64 = 300.0;
 /// Events the long horizon is worth to the short one.
 const SHORT_PRIOR_EVENTS: f64 = 10.0;
 
@@ -20,9 +27,9 @@ struct Decayed {
 }
 
 impl Decayed {
-    fn add(&mut self, events: f64, trials: f64, keep: f64) {
-        self.events = self.events * keep + events;
-        self.trials = self.trials * keep + trials;
+    fn learn(&mut self, new: Self, keep: f64) {
+        self.events = self.events * keep + new.events;
+        self.trials = self.trials * keep + new.trials;
     }
 }
 
@@ -39,8 +46,16 @@ pub(crate) struct Prior {
     pub(crate) dispersion_weight: f64,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+impl Sum for Decayed {
+    fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.trials += other.trials;
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rate {
+    waiting: Probation<Decayed>,
     long: Decayed,
     short: Decayed,
     /// Sum of (events − expected)² − expected, and of expected².
@@ -49,22 +64,34 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// Learns one step. Events far above the expectation are cut, so that neither a burst nor
-    /// the first moments of a fault become the level.
-    pub(crate) fn learn(&mut self, events: f64, trials: f64, step_s: u32, prior: &Prior) {
+    /// Learns one step: its spread at once, its level after a wait (none in the first hour). Events far above the
+    /// expectation are cut, so that neither a burst nor the first moments of a fault become the level.
+    pub(crate) fn learn(&mut self, events: f64, trials: f64, input: &StepInput<'_>, prior: &Prior) {
         if trials <= 0.0 {
             return;
         }
-        let step = f64::from(step_s);
+        let step_s = f64::from(input.step_s);
         let expected = self.mean(prior) * trials;
         let usual = expected + self.dispersion(prior) * expected * expected;
         let squared = ((events - expected) * (events - expected)).min(9.0 * usual + 4.0);
-        let keep = (-step / LONG_S).exp2();
+        let keep = (-step_s / LONG_S).exp2();
         self.excess = self.excess * keep + squared - expected;
         self.squares = self.squares * keep + expected * expected;
-        let kept = events.min(3.0 * expected + 5.0);
-        self.long.add(kept, trials, keep);
-        self.short.add(kept, trials, (-step / SHORT_S).exp2());
+        let step = Decayed { events: events.min(3.0 * expected + 5.0), trials };
+        let (learned, seconds) = if input.stage == Stage::ClassPrior {
+            (Some(step), step_s)
+        } else {
+            (self.waiting.admit(input.start_s, &step), BLOCK_S)
+        };
+        if let Some(learned) = learned {
+            self.long.learn(learned, (-seconds / LONG_S).exp2());
+            self.short.learn(learned, (-seconds / SHORT_S).exp2());
+        }
+    }
+
+    /// Forgets what waits to be learned: it may belong to the episode that has begun.
+    pub(crate) fn distrust(&mut self) {
+        self.waiting.clear();
     }
 
     /// Expected events per trial.
@@ -83,7 +110,7 @@ impl Rate {
     /// Relative variance of the rate from step to step.
     pub(crate) fn dispersion(&self, prior: &Prior) -> f64 {
         let weight = prior.dispersion_weight;
-        ((self.excess + prior.dispersion * weight) / (self.squares + weight)).clamp(prior.dispersion / 10.0, 3.0)
+        ((self.excess + prior.dispersion * weight) / (self.squares + weight)).clamp(prior.dispersion / 50.0, 3.0)
     }
 
     /// Trials behind the long horizon.
@@ -115,6 +142,8 @@ pub(crate) fn share_ratio(events: f64, trials: f64, null: f64, worse: f64, effec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pane::PaneCell;
+    use crate::topology::PathClass;
 
     const PRIOR: Prior = Prior { rate: 5e-4, events: 3.0, dispersion: 0.3, dispersion_weight: 20.0 };
 
@@ -122,8 +151,11 @@ mod tests {
     fn the_upper_bound_closes_in_on_the_rate_as_history_grows() {
         let mut rate = Rate::default();
         let wide = rate.upper(1_000.0, &PRIOR) / rate.mean(&PRIOR);
-        for _ in 0..5_000 {
-            rate.learn(1.0, 1_000.0, 60, &PRIOR);
+        let cell = PaneCell::default();
+        for step in 0..5_000 {
+            let (stage, class) = (Stage::PairRate, PathClass::InterAz);
+            let input = StepInput { cell: &cell, start_s: step * 60, step_s: 60, threshold: 14.0, class, stage };
+            rate.learn(1.0, 1_000.0, &input, &PRIOR);
         }
         let narrow = rate.upper(1_000.0, &PRIOR) / rate.mean(&PRIOR);
         assert!(wide > 2.0 && narrow < 1.2, "{wide} {narrow}");

@@ -76,10 +76,12 @@ impl RetransmitTest {
     ) -> bool {
         if self.cusum.score() <= LEARN_LIMIT {
             self.held = None;
-            self.segments.learn(s.0, s.1, input.step_s, prior);
-            self.flows.learn(f.0, f.1, input.step_s, flow_prior);
+            self.segments.learn(s.0, s.1, input, prior);
+            self.flows.learn(f.0, f.1, input, flow_prior);
             return false;
         }
+        self.segments.distrust();
+        self.flows.distrust();
         let held = self.held.get_or_insert((input.start_s, 0.0, 0.0));
         held.1 += s.0;
         held.2 += s.1;
