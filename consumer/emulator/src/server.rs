@@ -141,7 +141,8 @@ async fn handle(
     };
     let decision = decide(&service, operation, &body).await;
     if let Some(error) = &decision.error {
-        return refuse(&service, operation, error);
+        service.counters.answer(operation, "injected");
+        return error_response(error);
     }
     let answer = run(&service, operation, &body, &decision);
     if decision.cut || answer.is_none() {
@@ -199,11 +200,14 @@ fn run(service: &Arc<Service>, operation: &str, body: &[u8], decision: &Decision
     })
 }
 
-/// Counts and writes an error as the SDKs type it.
+/// Counts and writes an error of ours.
 fn refuse(service: &Service, operation: &str, error: &ApiError) -> Response {
-    // Injected names come from outside; all of them count as one.
-    let known = matches!(&error.code, std::borrow::Cow::Borrowed(_));
-    service.counters.answer(operation, if known { &error.code } else { "injected" });
+    service.counters.answer(operation, &error.code);
+    error_response(error)
+}
+
+/// Writes an error as the SDKs type it.
+fn error_response(error: &ApiError) -> Response {
     let mut response = json_response(error.status, &json!({"__type": error.code, "message": error.message}));
     if let Ok(kind) = HeaderValue::from_str(&error.code) {
         response.headers_mut().insert("x-amzn-errortype", kind);

@@ -15,7 +15,8 @@ use crate::sync::lock;
 /// Counters since the start of the emulator.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Answers by operation, then by exception name; `ok` for none.
+    /// Answers by operation (`none` where the request named no known one), then by exception name, `ok`, `injected`
+    /// (refused by a fault rule) or `cut` (applied, also counted as `ok` or by name, and the answer dropped).
     pub answers: BTreeMap<String, BTreeMap<String, u64>>,
     /// Records accepted.
     pub records_in: u64,
