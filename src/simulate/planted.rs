@@ -22,9 +22,14 @@ pub enum PlantedKind {
 }
 
 impl PlantedKind {
-    /// Whether an incident must open.
-    pub fn is_fault(self) -> bool {
-        matches!(self, Self::Loss | Self::Rtt | Self::ConnectFailures)
+    /// The signal of the incident that must open; `None`: none may open.
+    pub fn signal(self) -> Option<&'static str> {
+        match self {
+            Self::Loss => Some("retransmit"),
+            Self::Rtt => Some("latency"),
+            Self::ConnectFailures => Some("connect"),
+            Self::Surge | Self::NewClients => None,
+        }
     }
 }
 
@@ -54,8 +59,8 @@ pub struct Planted {
     pub start_s: i64,
     /// End, exclusive.
     pub end_s: i64,
-    /// Whether an incident must open.
-    pub fault: bool,
+    /// The signal of the incident that must open; `None`: benign, none may open.
+    pub signal: Option<&'static str>,
 }
 
 /// What the planted changes do to one pair in one interval; all zero: nothing.

@@ -195,8 +195,8 @@ impl Region {
         };
         let pairs = pairs.iter().filter_map(named).collect();
         let (start_s, end_s) = (start * 60, end * 60);
-        let fault = kind.is_fault();
-        self.planted.push(Planted { name: name.to_owned(), kind, magnitude, element, pairs, start_s, end_s, fault });
+        let signal = kind.signal();
+        self.planted.push(Planted { name: name.to_owned(), kind, magnitude, element, pairs, start_s, end_s, signal });
     }
 
     /// Gives each subnet as many agents as keep every report below the agent's limit of rows, surges included.

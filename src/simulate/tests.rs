@@ -213,6 +213,7 @@ fn every_planted_pair_exists_and_the_demo_has_quiet_time_around_them() {
         }
     }
     let kinds: Vec<_> = region.planted().iter().map(|planted| (planted.start_s, planted.kind)).collect();
+    assert_eq!(region.planted().iter().filter(|planted| planted.signal.is_some()).count(), 3);
     assert!(kinds.is_sorted_by_key(|(start, _)| *start) && kinds.len() == 5);
 }
 

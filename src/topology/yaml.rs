@@ -60,7 +60,8 @@ impl Topology {
     /// # Errors
     /// [`TopologyError`], naming the line of the entry and what to write instead.
     pub fn from_yaml(text: &str) -> Result<Self, TopologyError> {
-        let file: File = serde_saphyr::from_str(text).map_err(|error| TopologyError::Syntax(error.to_string()))?;
+        let file: File =
+            serde_saphyr::from_str(text).map_err(|error| TopologyError::Syntax(error.without_snippet().to_string()))?;
         let mut builder = Builder::default();
         for spanned in file.subnets {
             let line = spanned.referenced.line();
