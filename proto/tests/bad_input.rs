@@ -4,6 +4,7 @@
 
 mod common;
 
+use flowshift_proto::agent_report;
 use flowshift_proto::decode::{self, Decoded, Format, Item, Options};
 use flowshift_proto::evidence;
 use flowshift_proto::exchange::Batch;
@@ -45,8 +46,10 @@ fn decode_all(bytes: &[u8]) {
     if let Ok(decoded) = decode::json_lines(bytes, &mut |_| flows += 1) {
         check(&decoded, flows);
     }
-    if let Ok(report) = decode::agent_report(bytes) {
+    if let Ok(mut report) = decode::agent_report(bytes) {
         assert!(report.agent_id().is_some());
+        (report.rejected, report.first_problem) = Default::default();
+        assert_eq!(decode::agent_report(&agent_report::encode(&report)), Ok(report));
     }
     decode::sniff(bytes);
     if let Ok(plain) = decode::gunzip_limited(bytes, 4096) {
@@ -145,4 +148,17 @@ fn messages_that_claim_millions_of_parts_take_no_memory_for_them() {
     let deep = format!("{}{}", "{\"x\":".repeat(10_000), "}".repeat(10_000));
     assert_eq!(decode::sniff(deep.as_bytes()), Format::JsonLines);
     assert_eq!(decode::json_lines(deep.as_bytes(), &mut |_| panic!("a record")).unwrap().rejected.total(), 1);
+    match peak_memory_mb() {
+        Some(peak) => assert!(peak < 150, "{peak} MB"),
+        None => eprintln!("SKIPPED: /proc/self/status is absent, peak memory is not checked"),
+    }
+}
+
+/// Most memory this process has held, megabytes (Linux).
+fn peak_memory_mb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    eprintln!("peak memory {} MB", kilobytes / 1024);
+    Some(kilobytes / 1024)
 }
