@@ -1,7 +1,8 @@
 //! The checked configuration the program runs on.
 //!
-//! Sections whose fields are already exact types (durations, addresses, closed sets) are kept as they are written;
-//! the others get types of their own. The checks are in [`super::checks`]. Invariant: a [`Config`] exists only if all checks passed.
+//! Sections whose fields are already exact types (durations, addresses, closed sets) are kept as they are written; the
+//! others get types of their own. The checks are in [`super::checks`]. Invariant: a [`Config`] exists only if all of
+//! them passed.
 
 use std::collections::BTreeMap;
 use std::fmt;
