@@ -1,33 +1,24 @@
 //! Groups the records of many requests into few PutRecords calls.
 //!
-//! A call is made when it is full or its oldest record has lingered; a record that Kinesis refuses goes back alone and comes
-//! again with the next call after a pause that doubles, until the request's deadline. A request gets one answer, when all its
-//! records are in or one has failed for good. Order across requests is the clients': each waits for its answer.
+//! This side is what requests see: a request's records go in as one job and get one answer, when all are in or one has failed
+//! for good. `grouping` is the task behind it. Order across requests is the clients': each waits for its answer.
 //!
 //! Bounded by bytes: what does not fit is throttled at once, so Kinesis' limits are felt by clients as 429.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use prometheus::IntGauge;
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use super::kinesis::{CallError, EntryError, PutRecords};
+use super::grouping::Task;
+use super::kinesis::PutRecords;
 use super::{Record, RecordSink, SinkError};
 use crate::metrics::collect::CollectMetrics;
 
-/// Kinesis' limits of one call.
-const MAX_CALL_RECORDS: usize = 500;
-const MAX_CALL_BYTES: usize = 5 << 20;
 const KIB: usize = 1 << 10;
 
 /// Settings of the sink.
@@ -79,16 +70,7 @@ impl KinesisSink {
         let (jobs, received) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(options.queue_bytes.div_ceil(KIB).min(Semaphore::MAX_PERMITS)));
         let queue_bytes = metrics.queue_bytes.clone();
-        let task = Task {
-            stream,
-            metrics,
-            chance: SmallRng::seed_from_u64(options.seed),
-            options,
-            fresh: VecDeque::new(),
-            again: BTreeMap::new(),
-            next_number: 0,
-            calls: FuturesUnordered::new(),
-        };
+        let task = Task::new(stream, metrics, options);
         let task = tokio::spawn(task.run(received));
         Self { jobs: Mutex::new(Some(jobs)), room, queue_bytes, task: Mutex::new(Some(task)) }
     }
@@ -140,15 +122,16 @@ impl RecordSink for KinesisSink {
     }
 }
 
+/// A request's records.
 #[derive(Debug)]
-struct Job {
-    records: Vec<Record>,
-    ticket: Arc<Ticket>,
+pub(super) struct Job {
+    pub(super) records: Vec<Record>,
+    pub(super) ticket: Arc<Ticket>,
 }
 
 /// A request's claim: answered once.
 #[derive(Debug)]
-struct Ticket {
+pub(super) struct Ticket {
     answer: Mutex<Option<oneshot::Sender<Result<(), SinkError>>>>,
     missing: AtomicUsize,
     bytes: i64,
@@ -157,13 +140,15 @@ struct Ticket {
 }
 
 impl Ticket {
-    fn record_done(&self) {
+    /// One record is in; with the last the request is answered.
+    pub(super) fn record_done(&self) {
         if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.end(Ok(()));
         }
     }
 
-    fn end(&self, result: Result<(), SinkError>) {
+    /// Answers the request, unless it has been.
+    pub(super) fn end(&self, result: Result<(), SinkError>) {
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(answer) = answer {
             // The client may have hung up.
@@ -172,7 +157,7 @@ impl Ticket {
     }
 
     /// Failed already: its other records need not be put.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 }
@@ -180,179 +165,5 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.queue_bytes.sub(self.bytes);
-    }
-}
-
-/// One record on its way.
-#[derive(Debug)]
-struct Slot {
-    record: Record,
-    ticket: Arc<Ticket>,
-    arrived: Instant,
-    refusals: u32,
-}
-
-type Called = (Vec<Slot>, Result<Vec<Result<(), EntryError>>, CallError>);
-
-struct Task {
-    stream: Arc<dyn PutRecords>,
-    metrics: CollectMetrics,
-    options: SinkOptions,
-    chance: SmallRng,
-    fresh: VecDeque<Slot>,
-    /// Refused records by when they may come again; the number keeps them apart.
-    again: BTreeMap<(Instant, u64), Slot>,
-    next_number: u64,
-    calls: FuturesUnordered<BoxFuture<'static, Called>>,
-}
-
-impl Task {
-    async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
-        let mut closed = false;
-        loop {
-            let wake = self.start_calls(closed);
-            if closed && self.fresh.is_empty() && self.again.is_empty() && self.calls.is_empty() {
-                return;
-            }
-            tokio::select! {
-                biased;
-                Some((slots, result)) = self.calls.next() => self.settle(slots, result),
-                job = jobs.recv(), if !closed => match job {
-                    Some(job) => self.accept(job),
-                    None => closed = true,
-                },
-                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
-            }
-        }
-    }
-
-    fn accept(&mut self, job: Job) {
-        let arrived = Instant::now();
-        let Job { records, ticket } = job;
-        let slot = |record| Slot { record, ticket: Arc::clone(&ticket), arrived, refusals: 0 };
-        self.fresh.extend(records.into_iter().map(slot));
-    }
-
-    /// Starts every call that is due; says when the next one will be, unless only the end of a call can tell.
-    fn start_calls(&mut self, closed: bool) -> Option<Instant> {
-        loop {
-            let due = self.next_due(closed)?;
-            if self.calls.len() >= self.options.calls.max(1) {
-                return None;
-            }
-            if due > Instant::now() {
-                return Some(due);
-            }
-            let slots = self.take_call();
-            if slots.is_empty() {
-                continue;
-            }
-            let records = slots.iter().map(|slot| slot.record.clone()).collect();
-            let (stream, limit) = (Arc::clone(&self.stream), self.options.call_timeout);
-            self.calls.push(Box::pin(async move {
-                let late = || Err(CallError::Unavailable(format!("no answer in {limit:?}")));
-                let result = tokio::time::timeout(limit, stream.put_records(records)).await;
-                (slots, result.unwrap_or_else(|_| late()))
-            }));
-        }
-    }
-
-    /// When the next call may start; `None` when nothing waits.
-    fn next_due(&self, closed: bool) -> Option<Instant> {
-        let again = self.again.keys().next().map(|(at, _)| *at);
-        let fresh = self.fresh.front().map(|oldest| {
-            let full = self.fresh.len() >= MAX_CALL_RECORDS || self.fresh_bytes_reach(MAX_CALL_BYTES);
-            if closed || full { oldest.arrived } else { oldest.arrived + self.options.linger }
-        });
-        again.into_iter().chain(fresh).min()
-    }
-
-    fn fresh_bytes_reach(&self, limit: usize) -> bool {
-        let mut sum = 0;
-        self.fresh.iter().any(|slot| {
-            sum += slot.record.size();
-            sum >= limit
-        })
-    }
-
-    /// The records of one call: refused ones that may come again first, then new ones.
-    fn take_call(&mut self) -> Vec<Slot> {
-        let now = Instant::now();
-        let (mut slots, mut bytes) = (Vec::new(), 0);
-        while slots.len() < MAX_CALL_RECORDS {
-            let again = self.again.first_entry().filter(|entry| entry.key().0 <= now);
-            let size = match (&again, self.fresh.front()) {
-                (Some(entry), _) => entry.get().record.size(),
-                (None, Some(slot)) => slot.record.size(),
-                (None, None) => break,
-            };
-            if bytes + size > MAX_CALL_BYTES && !slots.is_empty() {
-                break;
-            }
-            let Some(slot) = again.map_or_else(|| self.fresh.pop_front(), |entry| Some(entry.remove())) else { break };
-            if slot.ticket.is_over() {
-                continue;
-            }
-            if now >= slot.arrived + self.options.deadline {
-                slot.ticket.end(Err(SinkError::Throttled { retry_after: self.options.backoff.1 }));
-                continue;
-            }
-            bytes += size;
-            slots.push(slot);
-        }
-        slots
-    }
-
-    fn settle(&mut self, slots: Vec<Slot>, result: Result<Vec<Result<(), EntryError>>, CallError>) {
-        match result {
-            Ok(entries) => {
-                // An answer with fewer entries than records says nothing about the rest: they come again.
-                let missing = std::iter::repeat_with(|| Err(EntryError::Internal("no entry in the answer".to_owned())));
-                for (slot, entry) in slots.into_iter().zip(entries.into_iter().chain(missing)) {
-                    match entry {
-                        Ok(()) => self.put(&slot),
-                        Err(EntryError::Throttled) => self.refuse(slot, None),
-                        Err(EntryError::Internal(detail)) => self.refuse(slot, Some(&detail)),
-                    }
-                }
-            }
-            Err(CallError::Throttled) => slots.into_iter().for_each(|slot| self.refuse(slot, None)),
-            Err(CallError::Unavailable(detail)) => slots.into_iter().for_each(|slot| self.refuse(slot, Some(&detail))),
-            Err(CallError::Rejected(detail)) => {
-                tracing::error!(%detail, "kinesis rejects records");
-                for slot in slots {
-                    self.metrics.put_failures.with_label_values(&["unavailable"]).inc();
-                    slot.ticket.end(Err(SinkError::Unavailable { detail: detail.clone() }));
-                }
-            }
-        }
-    }
-
-    fn put(&self, slot: &Slot) {
-        self.metrics.records_put.inc();
-        self.metrics.bytes_put.inc_by(slot.record.size() as u64);
-        slot.ticket.record_done();
-    }
-
-    /// Lets a record come again, or ends its request when there is no time left. Without a detail it was throttled.
-    fn refuse(&mut self, mut slot: Slot, detail: Option<&str>) {
-        let reason = if detail.is_some() { "unavailable" } else { "throttled" };
-        self.metrics.put_failures.with_label_values(&[reason]).inc();
-        let (first, longest) = self.options.backoff;
-        let full = first.saturating_mul(1 << slot.refusals.min(16)).min(longest);
-        // Half of the pause is left to chance, so that records refused together do not return together.
-        let pause = full.mul_f64(0.5 + 0.5 * self.chance.random::<f64>());
-        let at = Instant::now() + pause;
-        if at >= slot.arrived + self.options.deadline {
-            let error = match detail {
-                None => SinkError::Throttled { retry_after: longest },
-                Some(detail) => SinkError::Unavailable { detail: detail.to_owned() },
-            };
-            slot.ticket.end(Err(error));
-            return;
-        }
-        slot.refusals += 1;
-        self.next_number += 1;
-        self.again.insert((at, self.next_number), slot);
     }
 }

@@ -11,12 +11,14 @@
 //! Invariants: every answer is counted under one reason; memory is bounded by [`CollectOptions`], whatever clients send.
 //!
 //! Reading order: `server` (routes and life cycle), `request` (one POST), `body` (limits), `agent` and `flows` (bytes → records),
-//! `refusal`, then `sink` (the seam), `batcher` (grouping and retries) and `kinesis` (the SDK).
+//! `refusal`, then `sink` (the seam), `batcher` and `grouping` (few calls for many
+//! requests) and `kinesis` (the SDK).
 
 mod agent;
 mod batcher;
 mod body;
 mod flows;
+mod grouping;
 mod kinesis;
 mod options;
 mod refusal;

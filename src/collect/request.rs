@@ -3,12 +3,11 @@
 //! The order is: is the door open, is there room, is it a type we take, read, decode off the event loop, put, answer. Whatever
 //! way it ends, exactly one outcome is counted, also when the client hangs up (the future is dropped).
 
-use std::time::Instant;
-
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::body::{Encoding, announced_length, media_type, read, unpack};
 use super::server::Inner;

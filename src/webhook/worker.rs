@@ -154,6 +154,8 @@ impl Worker {
             Attempt::Accepted(_) => None,
             Attempt::Gone => Some(DropReason::Disabled),
             Attempt::Unsendable(_) => Some(DropReason::Unsendable),
+            // Was under way when another entry got 410.
+            _ if state.disabled => Some(DropReason::Disabled),
             failed => return self.try_later(state, item, &failed),
         };
         state.queue.done(&item);

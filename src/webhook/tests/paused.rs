@@ -18,8 +18,8 @@ const OK: Step = Step::Answer(200, None);
 enum Step {
     Answer(u16, Option<u64>),
     Fail,
-    /// Answers 200 after that many seconds.
-    Slow(u64),
+    /// Answers with a status after that many seconds.
+    Slow(u64, u16),
 }
 
 /// A request as the receiver saw it: milliseconds since the start, host, id, timestamp.
@@ -61,9 +61,9 @@ impl Transport for Script {
             match step {
                 Step::Answer(status, wish) => Ok(Reply { status, retry_after: wish.map(Duration::from_secs) }),
                 Step::Fail => Err(TransportError::Unreachable("connection reset".to_owned())),
-                Step::Slow(seconds) => {
+                Step::Slow(seconds, status) => {
                     tokio::time::sleep(Duration::from_secs(seconds)).await;
-                    Ok(Reply { status: 200, retry_after: None })
+                    Ok(Reply { status, retry_after: None })
                 }
             }
         })
@@ -155,6 +155,21 @@ async fn gone_disables_the_endpoint_and_the_entry_ends_when_the_other_endpoint_h
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_under_way_when_the_endpoint_was_disabled_is_not_tried_again() {
+    let script = Script::new(&[("ops", &[Step::Slow(2, 500), Step::Answer(410, None)])]);
+    let mut running = start(&script, &["ops"], &metrics(), Gate::open());
+    for (incident, sequence) in [("a", 1), ("b", 1), ("a", 2)] {
+        running.entries.send(entry(incident, sequence, T0_MS)).await.unwrap();
+    }
+    let mut ends = Vec::new();
+    for _ in 0..3 {
+        ends.push(running.outcomes.recv().await.unwrap());
+    }
+    assert_eq!(ends, ["b-1", "a-2", "a-1"].map(|id| dropped(id, DropReason::Disabled)));
+    assert_eq!(script.seen().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_entry_is_dropped_when_it_gets_too_old_and_its_successor_goes_on() {
     let script = Script::new(&[("ops", &[Step::Fail; 60])]);
     let mut running = start(&script, &["ops"], &metrics(), Gate::open());
@@ -212,7 +227,7 @@ async fn a_drain_ends_at_its_limit_and_counts_what_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_does_not_wait_for_a_slow_receiver_and_reports_nothing() {
-    let script = Script::new(&[("ops", &[Step::Slow(60)])]);
+    let script = Script::new(&[("ops", &[Step::Slow(60, 200)])]);
     let mut running = start(&script, &["ops"], &metrics(), Gate::open());
     running.entries.send(entry("a", 1, T0_MS)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -224,7 +239,7 @@ async fn a_shutdown_does_not_wait_for_a_slow_receiver_and_reports_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn an_entry_under_way_is_not_taken_twice() {
-    let script = Script::new(&[("ops", &[Step::Slow(3)])]);
+    let script = Script::new(&[("ops", &[Step::Slow(3, 200)])]);
     let mut running = start(&script, &["ops"], &metrics(), Gate::open());
     for _ in 0..2 {
         running.entries.send(entry("a", 1, T0_MS)).await.unwrap();
