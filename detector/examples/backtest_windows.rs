@@ -29,7 +29,8 @@ fn main() {
     let folder = Path::new(folder);
     let config: Value = serde_json::from_reader(File::open(folder.join("config.json")).unwrap()).unwrap();
     let step_s = u32::try_from(config["window_s"].as_u64().unwrap()).unwrap();
-    let settings = Settings::default().with_step(step_s).unwrap();
+    let base = Settings::default();
+    let settings = Settings::new(step_s, step_s.max(60), step_s, base.budget(), base.feeds().clone()).unwrap();
     let pairs = read_pairs(&folder.join("pairs.jsonl"));
     let mut lane = LaneDetector::new(settings.clone());
     let mut correlator = Correlator::new(settings, 1);

@@ -23,6 +23,8 @@ const SLOWER: [f64; 4] = [0.05, 0.1, 0.2, 0.4];
 /// Mean slow-down (log) that is no news.
 const NULL: f64 = 0.03;
 const SLOW_PRIOR: f64 = 2e-4;
+/// Nats at which the known peers confirm a shift.
+const CONFIRMED: f64 = 5.0;
 /// Prior variance of one record's log round-trip time around its peer's level, and the records it is worth.
 const SPREAD: f64 = 0.08;
 const SPREAD_RECORDS: f64 = 200.0;
@@ -113,7 +115,7 @@ impl Cohort {
 
     /// Whether a shift seen in the histogram may be believed: known peers confirm it, or too few are known to ask.
     pub(crate) fn confirms(&self) -> bool {
-        self.known_share < 0.3 || self.cusum.score() >= 3.0
+        self.known_share < 0.3 || self.cusum.score() >= CONFIRMED
     }
 
     /// Moves all levels to the present ones (a lasting shift became the baseline).
