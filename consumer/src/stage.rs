@@ -75,6 +75,13 @@ pub trait Stage: Send + 'static {
     /// The shard stops.
     fn save(&mut self) -> Result<Vec<StatePart>, StageError>;
 
+    /// Whether a part of a parent shard is wanted by `restore`. A part that moved to another child may no longer be
+    /// readable, so it must not be asked for.
+    fn restores(&self, key: &str) -> bool {
+        let _ = key;
+        true
+    }
+
     /// Keys of parts that live on without being saved again. Parts under other keys are dropped at the next commit
     /// unless it saves them.
     fn keeps(&self, key: &str) -> bool {

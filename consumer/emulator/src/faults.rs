@@ -234,16 +234,27 @@ impl Faults {
     /// # Errors
     /// When the rule names an unknown operation or a value out of range, or could never apply.
     pub fn add(&self, rule: FaultRule) -> Result<(), FaultError> {
-        check(&rule)?;
-        lock(&self.state).rules.push(ArmedFault { rule, matched: 0, hit: 0 });
-        self.active.store(true, Ordering::Release);
+        self.add_all(vec![rule])
+    }
+
+    /// Adds rules in order, all of them or none.
+    ///
+    /// # Errors
+    /// As [`Self::add`], for the first rule refused.
+    pub fn add_all(&self, rules: Vec<FaultRule>) -> Result<(), FaultError> {
+        rules.iter().try_for_each(check)?;
+        let armed = rules.into_iter().map(|rule| ArmedFault { rule, matched: 0, hit: 0 });
+        let mut state = lock(&self.state);
+        state.rules.extend(armed);
+        self.active.store(!state.rules.is_empty(), Ordering::Release);
         Ok(())
     }
 
     /// Removes all rules.
     pub fn clear(&self) {
+        let mut state = lock(&self.state);
+        state.rules.clear();
         self.active.store(false, Ordering::Release);
-        lock(&self.state).rules.clear();
     }
 
     /// Starts chance anew.

@@ -253,13 +253,11 @@ async fn faults(service: &Service, request: Request) -> Response {
                 Ok(set) => set,
                 Err(reason) => return error(400, reason.to_string()),
             };
+            if let Err(reason) = service.faults.add_all(set.rules) {
+                return error(400, reason.to_string());
+            }
             if let Some(seed) = set.seed {
                 service.faults.seed(seed);
-            }
-            for rule in set.rules {
-                if let Err(reason) = service.faults.add(rule) {
-                    return error(400, reason.to_string());
-                }
             }
         }
         _ => return error(405, "use GET, POST or DELETE".to_owned()),

@@ -4,11 +4,12 @@
 mod common;
 
 use std::{
+    io::BufRead as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use common::{shard_id, start, texts};
+use common::{Client, shard_id, start, tally, texts};
 use flowshift_kinesis_emulator::{Emulator, EmulatorConfig, StartError};
 use serde_json::json;
 
@@ -48,6 +49,72 @@ async fn acknowledged_records_iterators_and_consumers_survive_a_kill() {
     assert_eq!(page.records.iter().map(|r| r.sequence.clone()).collect::<Vec<_>>(), numbers[60..]);
     assert!(client.put("s", "k", b"new").await.1 > numbers[99]);
     client.call("DescribeStreamConsumer", json!({"ConsumerARN": arn})).await.unwrap();
+}
+
+/// Not a test: the process that `an_emulator_killed_while_writing_keeps_what_it_acknowledged` kills.
+#[tokio::test]
+#[ignore = "run by another test as a process of its own"]
+async fn a_process_to_kill() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let (emulator, _) = start(on_disk(Path::new(&dir))).await;
+    println!("\nlistening {}", emulator.addr());
+    std::future::pending::<()>().await;
+}
+
+const DIR: &str = "EMULATOR_TO_KILL";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_emulator_killed_while_writing_keeps_what_it_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["a_process_to_kill", "--exact", "--ignored", "--nocapture"])
+        .env(DIR, dir.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let addr = lines.find_map(|line| line.unwrap().strip_prefix("listening ").map(str::to_owned)).unwrap();
+    let client = Client { addr: addr.parse().unwrap() };
+    client.create("s", 2).await;
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let mut acknowledged = Vec::new();
+                for i in 0.. {
+                    let text = format!("{writer}/{i}");
+                    let data = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &text);
+                    let request = json!({"StreamName": "s", "PartitionKey": text, "Data": data});
+                    match client.try_call("PutRecord", &request).await {
+                        Ok(answer) => answer.unwrap(),
+                        Err(_) => break,
+                    };
+                    acknowledged.push(text);
+                    if writer == 0 && i == 150 {
+                        return (acknowledged, true);
+                    }
+                }
+                (acknowledged, false)
+            })
+        })
+        .collect();
+    let mut writers = writers.into_iter();
+    let (mut acknowledged, reached) = writers.next().unwrap().await.unwrap();
+    assert!(reached);
+    // SIGKILL, while the other three are writing.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for writer in writers {
+        acknowledged.extend(writer.await.unwrap().0);
+    }
+
+    let (_emulator, client) = start(on_disk(dir.path())).await;
+    let mut read = client.read_all("s", &shard_id(0)).await.0;
+    read.extend(client.read_all("s", &shard_id(1)).await.0);
+    let counts = tally(texts(&read));
+    assert!(acknowledged.len() > 151);
+    assert!(acknowledged.iter().all(|text| counts.get(text) == Some(&1)));
+    assert!(read.len() <= acknowledged.len() + 3, "only what was under way may be there besides");
 }
 
 #[tokio::test]

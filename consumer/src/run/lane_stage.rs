@@ -47,11 +47,13 @@ pub struct LaneStage<R> {
     kinds: FeedKinds,
     marks_key: String,
     states: BTreeMap<LaneId, LaneState>,
-    /// Lanes by hash key, to know a record's lane from its partition key.
+    /// Lanes whose reducer's state changed since the last save.
     dirty: BTreeSet<LaneId>,
+    /// Whether marks changed since the last save.
     moved: bool,
     outputs: BTreeMap<LaneId, Vec<Bytes>>,
     undecodable: u64,
+    /// Outputs wait for a commit.
     hurry: bool,
 }
 
@@ -139,6 +141,8 @@ impl<R: Reducer> Stage for LaneStage<R> {
         let mut bodies = BTreeMap::new();
         for (key, bytes) in parts {
             if key.starts_with(MARKS) {
+                // A parent's marks live on only under this shard's own key.
+                self.moved |= key != self.marks_key;
                 self.restore_marks(&bytes)?;
             } else {
                 bodies.insert(key, bytes);
@@ -200,6 +204,10 @@ impl<R: Reducer> Stage for LaneStage<R> {
 
     fn keeps(&self, key: &str) -> bool {
         key == self.marks_key || self.states.keys().any(|lane| lane_key(*lane) == key)
+    }
+
+    fn restores(&self, key: &str) -> bool {
+        key.starts_with(MARKS) || self.keeps(key)
     }
 
     fn urgent(&self) -> bool {

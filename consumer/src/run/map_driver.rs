@@ -50,6 +50,9 @@ enum End {
 pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exchange) -> Result<Exit, DriveError> {
     let mut run = MapRun::start(task, mapper, exchange).await?;
     if run.checkpoint == Checkpoint::ShardEnd {
+        if task.lease.row().await?.checkpoint != Checkpoint::ShardEnd {
+            run.settle(&Checkpoint::ShardEnd).await?;
+        }
         return Ok(Exit::ShardEnd);
     }
     let reading = CancellationToken::new();

@@ -105,7 +105,8 @@ impl<'a> StageRun<'a> {
             }
             None => (task.parents_parts(&row).await?, true),
         };
-        let state = load_parts(task, &parts).await?;
+        let wanted: Vec<Part> = parts.iter().filter(|p| stage.restores(&p.key)).cloned().collect();
+        let state = load_parts(task, &wanted).await?;
         stage.restore(state)?;
         let kept: Vec<Part> = parts.into_iter().filter(|p| stage.keeps(&p.key)).collect();
         let fence = claim_epoch(task, &row, &kept).await?;

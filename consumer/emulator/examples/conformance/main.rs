@@ -78,6 +78,9 @@ const CHECKS: &[Check] = checks! {
     "a deleted stream is not found" => lists::delete,
 };
 
+/// Longest account of a difference in the table, in characters.
+const MAX_NOTE: usize = 70;
+
 #[derive(Debug, Default)]
 struct Args {
     endpoint: Option<String>,
@@ -149,8 +152,12 @@ async fn run(args: Args) -> Result<bool, String> {
                 ("DIFFERS", what.clone())
             }
         };
+        if note.chars().count() > MAX_NOTE {
+            note = note.chars().take(MAX_NOTE).chain("..".chars()).collect();
+        }
         if let Some(reason) = known {
-            let seen = if matches!(verdict, Verdict::Ok(_)) { "known difference not seen this time" } else { reason };
+            let seen =
+                if matches!(verdict, Verdict::Differs(_)) { reason } else { "a known difference that was not seen" };
             note = format!("{note} [{seen}]");
         }
         let other = peer
