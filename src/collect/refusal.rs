@@ -171,3 +171,38 @@ impl IntoResponse for Refusal {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::collect::OUTCOMES;
+
+    #[test]
+    fn the_reasons_are_the_outcomes_that_metrics_show() {
+        let (text, limit, bytes) = (String::new(), 0, 0);
+        let refusals = [
+            Refusal::BodyTimeout { seconds: 0 },
+            Refusal::BodyTooLarge { limit },
+            Refusal::ClientGone,
+            Refusal::DecodedTooLarge { limit },
+            Refusal::Draining,
+            Refusal::Empty,
+            Refusal::Internal,
+            Refusal::Malformed(text.clone()),
+            Refusal::Method,
+            Refusal::NotFound,
+            Refusal::Overloaded,
+            Refusal::RecordTooLarge { what: "line", bytes, limit },
+            Refusal::Throttled { retry_after: Duration::ZERO },
+            Refusal::Unavailable,
+            Refusal::UnsupportedEncoding(text.clone()),
+            Refusal::UnsupportedType(text),
+        ];
+        let reasons = refusals.iter().map(Refusal::reason);
+        assert!(std::iter::once("accepted").chain(reasons).eq(OUTCOMES));
+        for refusal in refusals {
+            let retry = matches!(refusal.status().as_u16(), 429 | 503);
+            assert_eq!(refusal.retry_after_seconds().is_some(), retry, "{refusal:?}");
+        }
+    }
+}

@@ -58,3 +58,15 @@ impl DropReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::webhook::DELIVERIES;
+
+    #[test]
+    fn the_reasons_are_the_outcomes_that_metrics_show() {
+        let reasons = [DropReason::Expired, DropReason::Disabled, DropReason::Unsendable].map(DropReason::as_str);
+        assert_eq!(reasons, DELIVERIES[1..]);
+    }
+}
