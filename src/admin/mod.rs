@@ -5,7 +5,7 @@
 //!
 //! Not here: metric names (`metrics`), commands to the running program.
 //!
-//! Reading order: [`Health`], then [`router`] and [`serve`].
+//! Reading order: [`Health`], then [`router()`] and [`serve`].
 
 mod health;
 mod router;
