@@ -1,0 +1,146 @@
+//! What opens an incident, what does not, and what is said about it.
+#![allow(clippy::unwrap_used)]
+
+mod traffic;
+
+use flowshift_detector::{AnomalyEvent, EventType, Pair, Reason, Severity, Signal, Verdict};
+use traffic::{FAIR, START_S, STEP_S, Weather, run, traffic};
+
+/// Two hours of quiet, then the fault.
+const QUIET: i64 = 120;
+
+fn during(step: i64, length: i64) -> bool {
+    (QUIET..QUIET + length).contains(&step)
+}
+
+fn of_type(events: &[AnomalyEvent], event_type: EventType) -> Vec<&AnomalyEvent> {
+    events.iter().filter(|e| e.event_type == event_type).collect()
+}
+
+fn on_az_path(pair: &Pair) -> bool {
+    pair.elements().iter().any(|e| &*e.id == "az1|az2")
+}
+
+#[test]
+fn quiet_traffic_raises_nothing() {
+    assert!(run(&traffic(1, 240, |_, _, _| FAIR)).events.is_empty());
+}
+
+#[test]
+fn loss_on_one_pair_is_one_incident_that_blames_the_workload_and_ends() {
+    let run = run(&traffic(2, QUIET + 60, |i, _, step| match (i, during(step, 20)) {
+        (3, true) => Weather { loss: 0.05, ..FAIR },
+        _ => FAIR,
+    }));
+    let opened = of_type(&run.events, EventType::Opened);
+    assert_eq!(opened.len(), 1);
+    let event = opened[0];
+    assert!(event.at <= START_S + (QUIET + 3) * STEP_S, "opened within three steps");
+    assert_eq!((event.signal, event.verdict), (Signal::Retransmit, Verdict::Workload));
+    assert_eq!(event.started_at, START_S + QUIET * STEP_S);
+    assert!((event.observed.value - 0.05).abs() < 0.01, "{}", event.summary);
+    assert!(event.observed.low < 0.05 && event.observed.high > 0.04);
+    assert!(event.summary.contains("% of segments retransmitted (baseline 0.0"), "{}", event.summary);
+    let resolved = of_type(&run.events, EventType::Resolved);
+    assert_eq!(resolved.len(), 1);
+    assert_eq!(resolved[0].reason, Some(Reason::Recovered));
+    assert!(resolved[0].at <= START_S + (QUIET + 20 + 10) * STEP_S, "resolved within ten minutes");
+    let numbers: Vec<u32> = run.events.iter().map(|e| e.sequence).collect();
+    assert_eq!(numbers, (1..=u32::try_from(numbers.len()).unwrap()).collect::<Vec<_>>());
+}
+
+#[test]
+fn five_times_the_traffic_raises_nothing() {
+    let run = run(&traffic(3, QUIET + 40, |i, _, step| match (i, during(step, 20)) {
+        (4, true) => Weather { flows: 200.0, ..FAIR },
+        _ => FAIR,
+    }));
+    assert!(run.events.is_empty(), "{}", run.events[0].summary);
+}
+
+#[test]
+fn new_far_clients_are_no_latency_incident() {
+    let run = run(&traffic(4, QUIET + 60, |i, _, step| match (i, during(step, 40)) {
+        (5, true) => Weather { new_clients: 0.5, ..FAIR },
+        _ => FAIR,
+    }));
+    assert!(run.events.is_empty(), "{}", run.events[0].summary);
+}
+
+#[test]
+fn a_slower_path_between_two_zones_is_one_incident_of_the_provider() {
+    let run = run(&traffic(5, QUIET + 40, |_, pair, step| match (on_az_path(pair), during(step, 25)) {
+        (true, true) => Weather { slower: 1.25, ..FAIR },
+        _ => FAIR,
+    }));
+    let open = of_type(&run.events, EventType::Opened).len();
+    let merged = run.events.iter().filter(|e| e.reason == Some(Reason::Merged)).count();
+    assert_eq!(open - merged, 1, "{:#?}", run.events.iter().map(|e| &e.summary).collect::<Vec<_>>());
+    let last = run.events.iter().rev().find(|e| e.event_type != EventType::Resolved && e.pairs.len() > 4).unwrap();
+    assert_eq!(last.verdict, Verdict::ProviderPath);
+    assert_eq!(&*last.element.id, "az1|az2");
+    assert_eq!(last.pairs.len(), 8);
+    assert_eq!(last.severity, Severity::S3);
+}
+
+#[test]
+fn the_provider_is_never_blamed_on_one_pair() {
+    for fault in [Weather { loss: 0.2, ..FAIR }, Weather { slower: 3.0, ..FAIR }, Weather { failing: 0.5, ..FAIR }] {
+        let run = run(&traffic(6, QUIET + 10, |i, _, step| if i == 7 && step >= QUIET { fault } else { FAIR }));
+        assert!(!run.events.is_empty());
+        assert!(run.events.iter().all(|e| e.verdict != Verdict::ProviderPath));
+    }
+}
+
+#[test]
+fn failing_connections_open_an_incident() {
+    let run = run(&traffic(7, QUIET + 10, |i, _, step| match (i, during(step, 10)) {
+        (2, true) => Weather { failing: 0.3, ..FAIR },
+        _ => FAIR,
+    }));
+    let opened = of_type(&run.events, EventType::Opened);
+    assert_eq!(opened.len(), 1);
+    assert_eq!(opened[0].signal, Signal::Connect);
+    assert!((opened[0].observed.value - 0.3).abs() < 0.1);
+}
+
+#[test]
+fn a_lasting_shift_is_one_incident_that_becomes_the_new_normal() {
+    let run = run(&traffic(8, QUIET + 240, |i, _, step| match i {
+        1 if step >= QUIET => Weather { slower: 1.6, ..FAIR },
+        _ => FAIR,
+    }));
+    assert_eq!(of_type(&run.events, EventType::Opened).len(), 1);
+    let resolved = of_type(&run.events, EventType::Resolved);
+    assert_eq!(resolved.len(), 1);
+    assert_eq!(resolved[0].reason, Some(Reason::NewNormal));
+}
+
+#[test]
+fn faster_paths_raise_nothing() {
+    let run = run(&traffic(9, QUIET + 40, |i, _, step| match (i, during(step, 30)) {
+        (1, true) => Weather { slower: 0.5, ..FAIR },
+        _ => FAIR,
+    }));
+    assert!(run.events.is_empty(), "{}", run.events[0].summary);
+}
+
+#[test]
+fn what_truncated_reports_say_is_no_evidence() {
+    let run = run(&traffic(10, QUIET + 10, |i, _, step| match (i, during(step, 10)) {
+        (3, true) => Weather { loss: 0.05, truncated: true, ..FAIR },
+        _ => FAIR,
+    }));
+    assert!(run.events.is_empty());
+}
+
+#[test]
+fn an_outlier_in_every_step_raises_nothing() {
+    let mut panes = traffic(11, QUIET + 30, |_, _, _| Weather { flows: 5.0, ..FAIR });
+    for (pane_s, _, cell) in &mut panes {
+        if *pane_s >= START_S + QUIET * STEP_S && pane_s.rem_euclid(120) == 0 {
+            cell.rtt.record(40_000);
+        }
+    }
+    assert!(run(&panes).events.is_empty());
+}
