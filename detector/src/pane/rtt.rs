@@ -132,7 +132,7 @@ impl RttCell {
     }
 
     /// Rebuilds a cell from its parts (the inverse of the getters), as the exchange format needs it. `None` when a
-    /// bucket lies outside 1 µs..60 s, a count is 0, or the counts overflow.
+    /// bucket lies outside 1 µs..60 s or is given twice, or a count is 0. Their sum saturates, as it does in merging.
     pub fn from_parts(
         buckets: impl IntoIterator<Item = (u16, u64)>,
         readings: u64,
@@ -145,7 +145,7 @@ impl RttCell {
             if bucket > last || count == 0 || cell.counts.insert(bucket, count).is_some() {
                 return None;
             }
-            cell.n = cell.n.checked_add(count)?;
+            cell.n = cell.n.saturating_add(count);
         }
         if let Some((low, high)) = extremes {
             cell.set_extremes(Some(low), Some(high));
