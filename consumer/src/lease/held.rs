@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +44,6 @@ pub enum LeaseError {
 struct Held {
     item: Item,
     counter: i64,
-    renewed: Instant,
 }
 
 /// A lease this worker holds.
@@ -57,6 +56,8 @@ pub struct HeldLease {
     times: LeaseTimes,
     held: Mutex<Held>,
     fence_counter: i64,
+    /// When the last successful write of the row began; none before the first.
+    renewed: watch::Sender<Option<Instant>>,
     lost: CancellationToken,
 }
 
@@ -82,10 +83,11 @@ impl HeldLease {
         if item.string(attribute::OWNER) != Some(worker.as_str()) {
             return Err(LeaseError::Lost);
         }
-        let held = Mutex::new(Held { item, counter, renewed: Instant::now() });
+        let held = Mutex::new(Held { item, counter });
+        let renewed = watch::Sender::new(Some(Instant::now()));
         let lost = CancellationToken::new();
         let mut lease =
-            Self { table, name, key: key.to_owned(), worker, times, held, fence_counter: counter + 1, lost };
+            Self { table, name, key: key.to_owned(), worker, times, held, fence_counter: counter + 1, renewed, lost };
         lease.renew().await?;
         lease.fence_counter = lease.held.lock().await.counter;
         Ok(lease)
@@ -106,9 +108,13 @@ impl HeldLease {
         &self.key
     }
 
-    /// Age of the last successful write of the row.
-    pub async fn age(&self) -> Duration {
-        self.held.lock().await.renewed.elapsed()
+    /// When the last successful write of the row began: for failover from then on nobody else can own the lease.
+    pub fn renewed(&self) -> watch::Receiver<Option<Instant>> {
+        self.renewed.subscribe()
+    }
+
+    fn age(&self) -> Duration {
+        self.renewed.borrow().map_or(Duration::MAX, |at| at.elapsed())
     }
 
     /// The row as last known.
@@ -139,7 +145,7 @@ impl HeldLease {
         LeaseRow::read(&held.item)?.ok_or(LeaseError::Lost)
     }
 
-    /// Raises the counter, unless a write did so within half a renewal period.
+    /// Raises the counter.
     ///
     /// # Errors
     /// [`LeaseError::Lost`].
@@ -166,7 +172,7 @@ impl HeldLease {
     pub async fn write(&self, update: Update, extra: Condition) -> Result<(), LeaseError> {
         let mut held = self.held.lock().await;
         loop {
-            if self.lost.is_cancelled() || held.renewed.elapsed() > self.times.failover {
+            if self.lost.is_cancelled() || self.age() > self.times.failover {
                 return Err(self.lose());
             }
             let next = held.counter + 1;
@@ -181,7 +187,7 @@ impl HeldLease {
                 Ok(()) => {
                     update.apply(&mut held.item);
                     held.counter = next;
-                    held.renewed = started;
+                    self.renewed.send_replace(Some(started));
                     return Ok(());
                 }
                 Err(TableError::Conflict { current }) => {
@@ -192,7 +198,7 @@ impl HeldLease {
                     if counter == next && applied(&update, &held.item, &current) {
                         held.item = *current;
                         held.counter = next;
-                        held.renewed = started;
+                        self.renewed.send_replace(Some(started));
                         return Ok(());
                     }
                     let same = COMMITTED.iter().all(|name| current.get(name) == held.item.get(name));
@@ -228,7 +234,7 @@ impl HeldLease {
                 () = self.lost.cancelled() => return,
                 () = tokio::time::sleep(self.times.renewal) => {}
             }
-            if self.age().await < self.times.renewal / 2 {
+            if self.age() < self.times.renewal / 2 {
                 continue;
             }
             match self.renew().await {

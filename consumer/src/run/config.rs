@@ -1,5 +1,6 @@
 //! Settings of a worker.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::commit::STATE_KEY;
@@ -55,26 +56,44 @@ impl Default for Timing {
     }
 }
 
-/// Names of a job's tables, by its prefix.
+/// Names of a job's tables.
 #[derive(Debug, Clone)]
 pub struct Tables {
     prefix: String,
+    state: String,
+    leases: BTreeMap<String, String>,
 }
 
 impl Tables {
-    /// Tables whose names begin with `prefix`.
+    /// `PREFIX-state`, and for each stream `PREFIX-leases-STREAM` unless it is named otherwise.
     pub fn new(prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into() }
+        let prefix = prefix.into();
+        Self { state: format!("{prefix}-state"), prefix, leases: BTreeMap::new() }
+    }
+
+    /// With another name for the state table.
+    #[must_use]
+    pub fn with_state(mut self, table: impl Into<String>) -> Self {
+        self.state = table.into();
+        self
+    }
+
+    /// With another name for the lease table of a stream, such as that of a KCL application to go on from.
+    #[must_use]
+    pub fn with_leases(mut self, stream: impl Into<String>, table: impl Into<String>) -> Self {
+        self.leases.insert(stream.into(), table.into());
+        self
     }
 
     /// The lease table of a stream.
     pub fn leases(&self, stream: &str) -> TableName {
-        TableName { name: format!("{}-leases-{stream}", self.prefix), key: attribute::KEY }
+        let name = self.leases.get(stream).cloned().unwrap_or_else(|| format!("{}-leases-{stream}", self.prefix));
+        TableName { name, key: attribute::KEY }
     }
 
     /// The state table, which also holds the leader's lock, worker beats, epochs, snapshots and control records.
     pub fn state(&self) -> TableName {
-        TableName { name: format!("{}-state", self.prefix), key: STATE_KEY }
+        TableName { name: self.state.clone(), key: STATE_KEY }
     }
 }
 

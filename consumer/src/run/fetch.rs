@@ -77,7 +77,9 @@ async fn read_on(
                 if let Some(last) = records.last() {
                     position = Position::After(last.sequence.clone());
                 }
-                if sender.send(Fetched::Page { records, behind_ms, asked }).await.is_err() {
+                // The last, empty page of a closed shard is its end, not a look at a tip.
+                let says_something = !records.is_empty() || next.is_some();
+                if says_something && sender.send(Fetched::Page { records, behind_ms, asked }).await.is_err() {
                     return;
                 }
                 if next.is_none() {

@@ -171,9 +171,9 @@ impl Handle {
         self.lease.lost().clone()
     }
 
-    /// Age of the last successful write of the lease row: nobody else can own the lease while it is below failover.
-    pub async fn age(&self) -> Duration {
-        self.lease.age().await
+    /// When the last successful write of the lease row began: nobody else can own the lease for failover from then on.
+    pub fn renewed(&self) -> watch::Receiver<Option<Instant>> {
+        self.lease.renewed()
     }
 }
 

@@ -51,7 +51,7 @@ fn every_record_is_counted_once_through_crashes_zombies_lost_answers_and_reshard
     for seed in seeds() {
         run(seed, async |mut world| {
             world.storm().await;
-            world.finish().await;
+            world.finish().await?;
             compare(&world.expected(), &world.counted().await)?;
             world.evidence_is_consistent()
         });
@@ -62,7 +62,7 @@ fn every_record_is_counted_once_through_crashes_zombies_lost_answers_and_reshard
 fn a_calm_run_counts_every_record_and_ends() {
     run(1, async |mut world| {
         world.calm().await;
-        world.finish().await;
+        world.finish().await?;
         compare(&world.expected(), &world.counted().await)?;
         world.evidence_is_consistent()
     });
@@ -72,7 +72,7 @@ fn a_calm_run_counts_every_record_and_ends() {
 fn the_oracle_sees_a_single_lost_record() {
     run(1, async |mut world| {
         world.calm().await;
-        world.finish().await;
+        world.finish().await?;
         let mut expected = world.expected();
         *expected.values_mut().next().unwrap() += 1;
         match compare(&expected, &world.counted().await) {

@@ -348,7 +348,7 @@ impl World {
     }
 
     /// Everyone dies; a last worker carries the input to its end.
-    pub(crate) async fn finish(&mut self) {
+    pub(crate) async fn finish(&mut self) -> Result<(), String> {
         while !self.processes.is_empty() {
             self.kill(0);
         }
@@ -356,7 +356,22 @@ impl World {
         tokio::time::sleep(Duration::from_secs(1)).await;
         ends.send_replace(Some(Instant::now()));
         let last = self.processes.remove(0);
-        last.handle.await.unwrap();
+        match tokio::time::timeout(Duration::from_secs(3600), last.handle).await {
+            Ok(ended) => ended.map_err(|e| e.to_string()),
+            Err(_) => Err(format!("did not come to an end:\n{}", self.rows().await)),
+        }
+    }
+
+    async fn rows(&self) -> String {
+        let mut text = String::new();
+        for stream in [INPUT, EXCHANGE] {
+            for row in inspect::rows(&*self.table, &tables(), stream).await.unwrap() {
+                let parents: Vec<&str> = row.parents.iter().map(ShardId::as_str).collect();
+                let (shard, owner, checkpoint) = (&row.shard, &row.owner, &row.checkpoint);
+                text += &format!("{stream} {shard} owner {owner:?} at {checkpoint} from {parents:?}\n");
+            }
+        }
+        text
     }
 
     /// Sums over the committed lanes.
