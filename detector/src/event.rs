@@ -152,7 +152,8 @@ pub struct EvidenceValue {
     pub truncated: bool,
 }
 
-/// One event of an incident; its JSON form is the event format.
+/// One event of an incident; its JSON form is the event format. Fields that do not apply are left out of it, so store
+/// events in a self-describing form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnomalyEvent {
     /// What happened.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::feed::FeedKind;
@@ -29,7 +29,7 @@ pub enum SettingsError {
 }
 
 /// Expected false alarms per 1,000 pair-days; 0.001..=1000.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FalseAlarmBudget(f64);
 
 impl FalseAlarmBudget {
@@ -51,8 +51,8 @@ impl FalseAlarmBudget {
     }
 }
 
-/// Checked settings of one job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Checked settings of one job. They can be written (for a snapshot's hash) but not read unchecked.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
     pane_s: u32,
     window_s: u32,

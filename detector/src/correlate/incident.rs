@@ -62,6 +62,8 @@ pub(crate) struct Incident {
     pub(super) opened_s: i64,
     /// Set when it was resolved, with the time.
     pub(super) resolved_s: Option<i64>,
+    /// Why it was resolved last; only what recovered may re-open.
+    pub(super) reason: Option<Reason>,
     pub(super) sequence: u32,
     pub(super) element: Element,
     pub(super) verdict: Verdict,
@@ -85,6 +87,7 @@ impl Incident {
             signal: view.signal,
             opened_s: view.at,
             resolved_s: None,
+            reason: None,
             sequence: 0,
             element,
             verdict,
@@ -106,11 +109,12 @@ impl Incident {
         true
     }
 
-    /// Takes up what the step says about its pairs: the strongest of them and the severity.
-    pub(super) fn refresh(&mut self, view: &View<'_>) {
+    /// Takes up what the step says about its pairs: the strongest of them, the counts and the severity. Pairs that are
+    /// calm again say nothing; when all are, the last word stands.
+    pub(super) fn refresh(&mut self, view: &View<'_>, counts: PairCounts) {
         let mut flows = 0u64;
         let mut strongest: Option<Strongest> = None;
-        for pair in self.pairs.keys() {
+        for (pair, _) in self.pairs.iter().filter(|(_, member)| member.calm == 0) {
             let Some((row, signal)) = view.row(pair) else { continue };
             flows = flows.saturating_add(view.flows_per_minute(row));
             self.truncated |= row.truncated;
@@ -120,7 +124,7 @@ impl Incident {
         }
         if let Some(strongest) = strongest {
             self.severity = severity(self.signal, &strongest.effect, flows);
-            self.strongest = strongest;
+            (self.strongest, self.counts) = (strongest, counts);
         }
     }
 
@@ -169,7 +173,7 @@ impl Incident {
 
     /// The resolving event; the last known pairs and numbers are told once more.
     pub(super) fn resolve(&mut self, at: i64, reason: Reason, into: Option<IncidentId>) -> AnomalyEvent {
-        self.resolved_s = Some(at);
+        (self.resolved_s, self.reason) = (Some(at), Some(reason));
         let mut event = self.event(EventType::Resolved, at);
         event.summary = summary::ending(self, reason, at);
         (event.reason, event.into) = (Some(reason), into);

@@ -178,6 +178,7 @@ impl Step<'_> {
             i.kind == self.view.kind
                 && i.signal == self.view.signal
                 && i.resolved_s.is_some()
+                && i.reason == Some(Reason::Recovered)
                 && i.strongest.pair == *pair
         });
         let index = match before {
@@ -251,8 +252,7 @@ impl Step<'_> {
             let counts = self.counts_of(&self.incidents[index]);
             let incident = &mut self.incidents[index];
             let severity = incident.severity;
-            incident.counts = counts;
-            incident.refresh(&self.view);
+            incident.refresh(&self.view, counts);
             let opening = incident.opened_s == self.view.at && self.changed.contains(&index);
             if opening {
                 self.events.push(incident.event(EventType::Opened, self.view.at));

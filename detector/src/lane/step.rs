@@ -26,7 +26,8 @@ const AGAINST_FULL: f64 = 20.0;
 impl FeedState {
     pub(super) fn close(&mut self, kind: FeedKind, watermark_ms: i64, settings: &Settings) -> Vec<StepEvidence> {
         let mut said = Vec::new();
-        if self.ended {
+        // Before the epoch no step is due: such a watermark says that nothing is known yet.
+        if self.ended || watermark_ms < 0 {
             return said;
         }
         let step_s = i64::from(settings.step_s());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::topology::PathClass;
 
 use super::cusum::{Cusum, Ratio, strongest};
-use super::rate::{Prior, Rate};
+use super::rate::{Prior, Rate, bounded};
 use super::{Judged, LEARN_LIMIT, StepInput};
 
 /// Added share of failures that is looked for.
@@ -32,7 +32,7 @@ pub(crate) struct ConnectTest {
 impl ConnectTest {
     pub(crate) fn judge(&mut self, input: &StepInput<'_>) -> Judged {
         let counters = &input.cell.counters;
-        let (failures, attempts) = (counters.failures() as f64, counters.attempts() as f64);
+        let (failures, attempts) = bounded(counters.failures(), counters.attempts());
         if attempts <= 0.0 {
             return Judged::default();
         }

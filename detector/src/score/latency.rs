@@ -108,7 +108,7 @@ impl LatencyTest {
         let block = input.steps_per_block();
         let rank_sampling = RANK_VARIANCE / n;
         let tail_sampling = 0.09 / n + 0.09 / m;
-        let far = (self.base.quantile(0.99) + FAR_BINS).max(f64::from(i32::MIN));
+        let far = self.base.quantile(0.99) + FAR_BINS;
         let beyond = self.base.above(far);
         Views {
             rank: self.base.mean_rank(step) - 0.5,

@@ -125,6 +125,14 @@ impl Rate {
     }
 }
 
+/// Events and trials as numbers the ratios can be computed with: above a thousand million trials a step's counts are
+/// scaled down together, or rounding would exceed the evidence. Never more events than trials.
+pub(crate) fn bounded(events: u64, trials: u64) -> (f64, f64) {
+    const MOST: f64 = 1e9;
+    let (events, trials) = (events.min(trials) as f64, trials as f64);
+    if trials <= MOST { (events, trials) } else { (events * (MOST / trials), MOST) }
+}
+
 /// Log-likelihood ratio of a negative-binomial count with mean `worse` against mean `null`, both with relative variance
 /// `dispersion`.
 pub(crate) fn count_ratio(events: f64, null: f64, worse: f64, dispersion: f64) -> f64 {
@@ -160,6 +168,13 @@ mod tests {
         let narrow = rate.upper(1_000.0, &PRIOR) / rate.mean(&PRIOR);
         assert!(wide > 2.0 && narrow < 1.2, "{wide} {narrow}");
         assert!((rate.mean(&PRIOR) - 1e-3).abs() < 1e-4);
+    }
+
+    #[test]
+    fn counts_that_lie_stay_computable() {
+        assert_eq!(bounded(7, 5), (5.0, 5.0));
+        let (events, trials) = bounded(u64::MAX / 2, u64::MAX);
+        assert_eq!((events, trials), (5e8, 1e9));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::evidence::Stage;
 use crate::topology::PathClass;
 
 use super::cusum::{Cusum, Ratio, strongest};
-use super::rate::{Prior, Rate, count_ratio, share_ratio};
+use super::rate::{Prior, Rate, bounded, count_ratio, share_ratio};
 use super::{Judged, LEARN_LIMIT, StepInput};
 
 /// Added loss that is looked for, largest first.
@@ -33,9 +33,8 @@ pub(crate) struct RetransmitTest {
 impl RetransmitTest {
     pub(crate) fn judge(&mut self, input: &StepInput<'_>) -> Judged {
         let counters = &input.cell.counters;
-        let (segments, flows) = (counters.segments as f64, counters.flows as f64);
-        let retransmits = counters.data_retransmits().min(counters.segments) as f64;
-        let marked = counters.retransmit_flows.min(counters.flows) as f64;
+        let (retransmits, segments) = bounded(counters.data_retransmits(), counters.segments);
+        let (marked, flows) = bounded(counters.retransmit_flows, counters.flows);
         if segments <= 0.0 || flows <= 0.0 {
             return Judged::default();
         }
