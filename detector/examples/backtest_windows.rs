@@ -58,6 +58,8 @@ fn main() {
     }
     events += judge(&mut lane, &mut correlator, i64::MAX, &mut log);
     log.flush().unwrap();
+    let bytes = postcard::to_allocvec(lane.state()).unwrap().len() / pairs.len().max(1);
+    eprintln!("{bytes} bytes of lane state per pair");
     let micros = judging * 1e6 / lines.max(1) as f64;
     eprintln!("{lines} lines ({refused} late or repeated), {events} events, {micros:.1} µs per pair-window to judge");
 }
