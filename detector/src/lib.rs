@@ -6,6 +6,11 @@
 //! Reading order: [`pane`] (the mergeable unit), [`settings`], [`topology`], [`lane`] (all pairs of one lane: windows,
 //! baselines, tests), [`evidence`] (what a lane says about a step), [`correlate`] (one owner: incidents and verdicts),
 //! [`event`] (what the outside hears). [`window`] is the sliding sum, [`feed`] names the kinds of input.
+//!
+//! Limits of this width: a pair's baseline has no seasons yet. It follows the time of day with half-lives of one hour
+//! (rates) and two hours (round-trip times), so a job that multiplies the retransmission rate at the same minute every
+//! night is told about every night. Traffic that stops (`Signal::Silence`) is not judged. A lane keeps about 5 KB per
+//! pair and never retires a pair.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

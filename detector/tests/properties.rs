@@ -217,3 +217,39 @@ fn long_stretches_without_traffic_come_as_one() {
     assert_eq!(lane.close(KIND, i64::MAX), []);
     assert_eq!(lane.merge(&pair, KIND, START_S + 2_000_000 * STEP_S, &cell), MergeOutcome::Closed);
 }
+
+#[test]
+fn evidence_sent_again_in_other_portions_changes_nothing() {
+    let panes = faulty(23, 120);
+    let mut once = LaneDetector::new(Settings::default());
+    for (pane_s, pair, cell) in &panes {
+        once.merge(pair, KIND, *pane_s, cell);
+    }
+    let mut correlator = Correlator::new(Settings::default(), 1);
+    let mut events = Vec::new();
+    for evidence in traffic::run(&panes).evidence.iter().filter(|e| !e.last) {
+        assert_eq!(correlator.apply(0, evidence), Applied::Taken);
+        events.extend(correlator.advance());
+    }
+    assert!(!events.is_empty());
+    assert!(correlator.state().open_incidents().count() > 0);
+    let all_at_once = once.close(KIND, (panes[panes.len() - 1].0 + STEP_S) * 1_000);
+    let repeated = all_at_once.iter().filter(|e| correlator.apply(0, e) == Applied::Repeated).count();
+    assert_eq!(repeated, all_at_once.len());
+    assert_eq!(correlator.advance(), []);
+    assert_eq!(correlator.state().repeated, repeated as u64);
+}
+
+#[test]
+fn a_skipped_lane_is_not_waited_for_and_its_late_word_is_dropped() {
+    let panes = faulty(24, 5);
+    let evidence = traffic::run(&panes).evidence;
+    let mut correlator = Correlator::new(Settings::default(), 2);
+    assert_eq!(correlator.apply(0, &evidence[0]), Applied::Taken);
+    assert_eq!(correlator.apply(7, &evidence[0]), Applied::Foreign);
+    correlator.advance();
+    correlator.skip(1, KIND, evidence[0].end_s());
+    correlator.advance();
+    assert_eq!(correlator.apply(1, &evidence[0]), Applied::Repeated);
+    assert_eq!(correlator.apply(1, &evidence[1]), Applied::Taken);
+}

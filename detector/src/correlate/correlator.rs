@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::AnomalyEvent;
+use crate::event::{AnomalyEvent, IncidentId};
 use crate::evidence::StepEvidence;
 use crate::feed::FeedKind;
 use crate::lane::StateError;
@@ -41,6 +41,13 @@ pub struct CorrelatorState {
     pub repeated: u64,
     /// Evidence dropped because it is not of this job.
     pub foreign: u64,
+}
+
+impl CorrelatorState {
+    /// Ids of the incidents that are open now, in the order of their first opening.
+    pub fn open_incidents(&self) -> impl Iterator<Item = &IncidentId> + '_ {
+        self.incidents.iter().filter(|incident| incident.resolved_s.is_none()).map(|incident| &incident.id)
+    }
 }
 
 /// Single owner of incidents.

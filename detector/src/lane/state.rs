@@ -111,3 +111,15 @@ impl LaneState {
         self.feeds.get(&kind)
     }
 }
+
+impl FeedState {
+    /// End of the last judged step, epoch s; `None` before the first.
+    pub fn judged_until_s(&self) -> Option<i64> {
+        self.next_step_s
+    }
+
+    /// Number of pairs ever heard of.
+    pub fn pairs(&self) -> usize {
+        self.pairs.len()
+    }
+}

@@ -15,8 +15,8 @@ use crate::topology::{Element, Pair};
 use super::FeedState;
 use super::pair::{Said, milli_nats};
 
-/// Rows kept per step (about 64 KB in binary form); the weakest are left out.
-const MAX_ROWS: usize = 200;
+/// Rows kept per step, so that its evidence stays under 64 KB (a row takes up to 300 bytes); the weakest are left out.
+const MAX_ROWS: usize = 128;
 /// Flow records a minute from which a quiet pair could have shown a fault.
 const POWERED: f64 = 5.0;
 /// Nats a quiet pair counts against a fault of its elements, reached at this many flow records a minute.
