@@ -1,0 +1,161 @@
+//! Clocks that are wrong, shards that stand still, inputs that end: what DESIGN section 3 says about time, from outside.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::flows::{flow, now_ms, send};
+use support::oracle::{Records, exported};
+use support::site::Site;
+use support::{kinesis, tools};
+
+const HOUR_MS: i64 = 3_600_000;
+/// 2100-01-01T00:00:00Z.
+const YEAR_2100_MS: i64 = 4_102_444_800_000;
+
+fn refused(export: &Value) -> Vec<(String, u64)> {
+    Records::of(export).refused().into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
+}
+
+/// Posts one by one, each in a record of its own.
+fn post_each(program: &support::program::Program, flows: &[Value]) {
+    for flow in flows {
+        let answer = send(program, std::slice::from_ref(flow));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_clock_one_hour_ahead_and_a_record_of_2100_are_future_and_move_no_one_elses_time() {
+    let site = Site::two_subnets();
+    let program = site.start();
+    let now = now_ms();
+    let ahead = [flow(now + HOUR_MS, 1), flow(YEAR_2100_MS, 2)];
+    // The record after them is older than the lateness allowed behind an hour ahead, and not late.
+    post_each(&program, &[flow(now - 20_000, 3), ahead[0].clone(), ahead[1].clone(), flow(now - 30_000, 4)]);
+    program.finish();
+    let export = site.export();
+    assert_eq!(refused(&export), [("future".to_owned(), 2)]);
+    assert_eq!(Records::of(&export).accounted, 2);
+    assert_eq!(exported(&export)["subnet-a>subnet-b"]["flows"], 2);
+}
+
+#[test]
+fn a_record_of_1970_is_late_and_holds_nothing_back() {
+    let site = Site::two_subnets();
+    let program = site.start();
+    let now = now_ms();
+    post_each(&program, &[flow(now - 20_000, 1), flow(0, 2), flow(now - 10_000, 3)]);
+    program.finish();
+    let export = site.export();
+    assert_eq!(refused(&export), [("late".to_owned(), 1)]);
+    assert_eq!(Records::of(&export).accounted, 2);
+}
+
+#[test]
+fn a_record_behind_the_allowed_lateness_is_late_and_one_within_it_is_not() {
+    let site = Site::two_subnets().with_settings("[input]\nlateness_reports = \"20s\"\n");
+    let program = site.start();
+    let now = now_ms();
+    post_each(&program, &[flow(now - 1_000, 1), flow(now - 12_000, 2), flow(now - 60_000, 3)]);
+    program.finish();
+    let export = site.export();
+    assert_eq!(refused(&export), [("late".to_owned(), 1)]);
+    assert_eq!(exported(&export)["subnet-a>subnet-b"]["flows"], 2);
+}
+
+/// A record of one second in which half the segments were lost.
+fn lossy(ts_ms: i64, src_port: u16) -> Value {
+    let mut record = flow(ts_ms, src_port);
+    (record["packets"], record["retransmits"]) = (json!(1_000), json!(400));
+    record
+}
+
+fn clean(ts_ms: i64, src_port: u16) -> Value {
+    let mut record = flow(ts_ms, src_port);
+    record["packets"] = json!(1_000);
+    record
+}
+
+/// Five records a second over a stretch of time, clean and then lossy.
+fn minutes(end_ms: i64, clean_s: i64, lossy_s: i64) -> Vec<Value> {
+    let start_ms = end_ms - (clean_s + lossy_s) * 1_000;
+    let second = |second: i64| {
+        (0..5_u16).map(move |port| {
+            let at = start_ms + second * 1_000;
+            if second < clean_s { clean(at, 1_000 + port) } else { lossy(at, 1_000 + port) }
+        })
+    };
+    (0..clean_s + lossy_s).flat_map(second).collect()
+}
+
+#[test]
+fn the_end_of_the_input_judges_the_steps_that_lateness_still_held_back() {
+    let site = Site::two_subnets();
+    let program = site.start();
+    // The loss is younger than the lateness of 60 s: no watermark passes it until the input ends.
+    let flows = minutes(now_ms() / 10_000 * 10_000, 300, 40);
+    for chunk in flows.chunks(500) {
+        assert_eq!(send(&program, chunk).status, 200);
+    }
+    let lines = program.finish();
+    let opened = lines.iter().filter(|line| line.contains("anomaly.opened") && line.contains("retransmit")).count();
+    assert_eq!(opened, 1, "{lines:?}");
+    let export = site.export();
+    assert!(refused(&export).is_empty());
+    assert_eq!(Records::of(&export).accounted, 1_700);
+}
+
+#[test]
+fn a_stuck_shard_is_set_aside_and_what_it_held_is_counted_when_it_comes_back() {
+    let settings = "[streams]\nflows = \"stuck\"\n[input]\nlateness_reports = \"10s\"\n[engine]\nidle_after = \"2s\"\nstuck_after = \"5s\"\n";
+    let site = Site::two_subnets().with_settings(settings);
+    let mut program = site.start();
+    let Some(endpoint) = program.kinesis.clone() else {
+        program.finish();
+        return tools::skip("time", "a stuck shard: the ready line does not tell the Kinesis endpoint");
+    };
+    let shards = kinesis::call(&endpoint, "ListShards", &json!({ "StreamName": "stuck" })).json();
+    let shards = shards["Shards"].as_array().unwrap().clone();
+    if shards.len() < 2 {
+        program.finish();
+        return tools::skip("time", "a stuck shard: the flows stream of `local` has one shard");
+    }
+    let keys: Vec<(String, String)> = shards.iter().map(|shard| (id(shard), start_key(shard))).collect();
+    let end = now_ms() / 10_000 * 10_000;
+    // Both shards are live, then the first reads nothing any more while its data go on.
+    put(&endpoint, &keys[0].1, &minutes(end - 200_000, 100, 0));
+    put(&endpoint, &keys[1].1, &minutes(end - 200_000, 100, 0));
+    tools::until("both shards read", || (program.metric("flowshift_records_in_total", &[]) >= 1_000.0).then_some(()));
+    let status = json!({ "status": { "status": 500, "error_type": "InternalFailure" } });
+    kinesis::fault(
+        &endpoint,
+        json!({ "operation": "GetRecords", "stream": "stuck", "shard": keys[0].0, "kind": status }),
+    );
+    put(&endpoint, &keys[0].1, &minutes(end - 150_000, 50, 0));
+    put(&endpoint, &keys[1].1, &minutes(end, 150, 50));
+    // Only once the stuck shard is out of the minimum can event time pass the loss.
+    let event = program.next_event();
+    assert_eq!((&event["type"], &event["signal"]), (&json!("anomaly.opened"), &json!("retransmit")), "{event}");
+    let cleared = support::http::delete(&endpoint, "/_faults").unwrap();
+    assert!(cleared.status < 300, "{cleared:?}");
+    program.finish();
+    let records = Records::of(&site.export());
+    assert_eq!(records.incoming, 1_000 + 250 + 1_000, "{records:?}");
+    assert_eq!(records.refused().into_iter().collect::<Vec<_>>(), [("late", 250)], "{records:?}");
+}
+
+fn id(shard: &Value) -> String {
+    shard["ShardId"].as_str().unwrap().to_owned()
+}
+
+fn start_key(shard: &Value) -> String {
+    shard["HashKeyRange"]["StartingHashKey"].as_str().unwrap().to_owned()
+}
+
+/// Puts flows into the shard that owns a hash key, a second's flows a record.
+fn put(endpoint: &str, hash_key: &str, flows: &[Value]) {
+    for chunk in flows.chunks(100) {
+        kinesis::put_at(endpoint, "stuck", hash_key, &support::flows::lines(chunk));
+    }
+}
