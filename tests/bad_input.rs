@@ -17,6 +17,9 @@ const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 const GZIP: (&str, &str) = ("content-encoding", "gzip");
 
+/// What it is, headers, body, and the status and reason that must come back.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
+
 fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(plain).unwrap();
@@ -55,7 +58,7 @@ fn every_bad_body_is_refused_by_its_reason_and_counted_and_the_next_good_one_is_
     let bomb = gzip(&vec![0; 256 << 20]);
     let half = &post.body[..post.body.len() / 2];
     let good = lines(&[flow(recently(), 1)]);
-    let agent_reports: [(&str, &[(&str, &str)], &[u8], u16, &str); 8] = [
+    let agent_reports: [Case<'_>; 8] = [
         ("empty body", &[PROTOBUF, GZIP], b"", 400, "empty"),
         ("half a gzip", &[PROTOBUF, GZIP], half, 400, "malformed"),
         ("random bytes", &[PROTOBUF], &noise(5_000), 400, "malformed"),
@@ -65,7 +68,7 @@ fn every_bad_body_is_refused_by_its_reason_and_counted_and_the_next_good_one_is_
         ("unknown encoding", &[PROTOBUF, ("content-encoding", "br")], &post.body, 415, "unsupported_encoding"),
         ("gzip bomb", &[PROTOBUF, GZIP], &bomb, 413, "decoded_too_large"),
     ];
-    let flows: [(&str, &[(&str, &str)], &[u8], u16, &str); 8] = [
+    let flows: [Case<'_>; 8] = [
         ("empty body", &[NDJSON], b"", 400, "empty"),
         ("blank lines", &[NDJSON], b"\n \n", 400, "empty"),
         ("random bytes", &[NDJSON], &noise(5_000), 400, "malformed"),

@@ -22,7 +22,7 @@ use support::tools;
 /// Short engine times make many batches, cuts and commits out of a small input, and short leases a quick return.
 const SETTINGS: &str = "[engine]
 batch_interval = \"100ms\"
-poll_interval = \"100ms\"
+poll_interval = \"200ms\"
 commit_interval = \"500ms\"
 failover = \"4s\"
 renewal = \"1s\"

@@ -61,9 +61,8 @@ fn the_demo_finds_what_was_planted_and_nothing_else_within_two_minutes() {
         assert!(!BENIGN.iter().any(|pair| pairs.contains(*pair)), "a benign event: {event}");
     }
     let path = opened.iter().find(|event| is_of(event, FAULTS[2])).unwrap();
-    let last =
-        events.iter().filter(|event| event["incident"] == path["incident"] && event["type"] != "anomaly.resolved");
-    let last = last.last().unwrap();
+    let of_path = |event: &&Value| event["incident"] == path["incident"] && event["type"] != "anomaly.resolved";
+    let last = events.iter().rfind(of_path).unwrap();
     assert_eq!((&last["element"]["kind"], &last["element"]["id"]), (&"az_path".into(), &FAULTS[2].1.into()), "{last}");
     let mut state = BTreeMap::new();
     for event in &events {

@@ -6,6 +6,7 @@ mod support;
 use serde_json::{Value, json};
 use support::flows::{flow, now_ms, send};
 use support::oracle::{Records, exported};
+use support::program::Program;
 use support::site::Site;
 use support::{kinesis, tools};
 
@@ -17,12 +18,10 @@ fn refused(export: &Value) -> Vec<(String, u64)> {
     Records::of(export).refused().into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
 }
 
-/// Posts one by one, each in a record of its own.
-fn post_each(program: &support::program::Program, flows: &[Value]) {
-    for flow in flows {
-        let answer = send(program, std::slice::from_ref(flow));
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
+/// Posts records in one body: one body is one Kinesis record, so they are read in this order by one shard.
+fn post(program: &Program, flows: &[Value]) {
+    let answer = send(program, flows);
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[test]
@@ -32,7 +31,7 @@ fn a_clock_one_hour_ahead_and_a_record_of_2100_are_future_and_move_no_one_elses_
     let now = now_ms();
     let ahead = [flow(now + HOUR_MS, 1), flow(YEAR_2100_MS, 2)];
     // The record after them is older than the lateness allowed behind an hour ahead, and not late.
-    post_each(&program, &[flow(now - 20_000, 3), ahead[0].clone(), ahead[1].clone(), flow(now - 30_000, 4)]);
+    post(&program, &[flow(now - 20_000, 3), ahead[0].clone(), ahead[1].clone(), flow(now - 30_000, 4)]);
     program.finish();
     let export = site.export();
     assert_eq!(refused(&export), [("future".to_owned(), 2)]);
@@ -45,7 +44,7 @@ fn a_record_of_1970_is_late_and_holds_nothing_back() {
     let site = Site::two_subnets();
     let program = site.start();
     let now = now_ms();
-    post_each(&program, &[flow(now - 20_000, 1), flow(0, 2), flow(now - 10_000, 3)]);
+    post(&program, &[flow(now - 20_000, 1), flow(0, 2), flow(now - 10_000, 3)]);
     program.finish();
     let export = site.export();
     assert_eq!(refused(&export), [("late".to_owned(), 1)]);
@@ -57,7 +56,7 @@ fn a_record_behind_the_allowed_lateness_is_late_and_one_within_it_is_not() {
     let site = Site::two_subnets().with_settings("[input]\nlateness_reports = \"20s\"\n");
     let program = site.start();
     let now = now_ms();
-    post_each(&program, &[flow(now - 1_000, 1), flow(now - 12_000, 2), flow(now - 60_000, 3)]);
+    post(&program, &[flow(now - 1_000, 1), flow(now - 12_000, 2), flow(now - 60_000, 3)]);
     program.finish();
     let export = site.export();
     assert_eq!(refused(&export), [("late".to_owned(), 1)]);
@@ -96,7 +95,7 @@ fn the_end_of_the_input_judges_the_steps_that_lateness_still_held_back() {
     // The loss is younger than the lateness of 60 s: no watermark passes it until the input ends.
     let flows = minutes(now_ms() / 10_000 * 10_000, 300, 40);
     for chunk in flows.chunks(500) {
-        assert_eq!(send(&program, chunk).status, 200);
+        post(&program, chunk);
     }
     let lines = program.finish();
     let opened = lines.iter().filter(|line| line.contains("anomaly.opened") && line.contains("retransmit")).count();

@@ -69,17 +69,13 @@ impl Site {
         command.args(["local", "--json", "--collect", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--step", "10s"]);
         command.arg("--data-dir").arg(self.data_dir());
         command.arg("--topology").arg(self.path("topology.yaml"));
-        if !self.settings.is_empty() {
-            std::fs::write(self.path("settings.toml"), &self.settings).unwrap();
-            command.arg("--config").arg(self.path("settings.toml"));
-        }
+        self.configure(&mut command);
         if let Some(url) = &self.webhook {
             command.args(["--webhook", url]).arg("--webhook-secret-file").arg(self.path("secret"));
         }
         if self.drain {
             command.arg("--drain");
         }
-        command.env_remove("FAILPOINTS").env("RUST_BACKTRACE", "1");
         if let Some(points) = fail_points {
             command.env("FAILPOINTS", points);
         }
@@ -88,10 +84,21 @@ impl Site {
 
     /// What `state export` says about the data of the run.
     pub(crate) fn export(&self) -> Value {
-        let output = flowshift().args(["state", "export", "--data-dir"]).arg(self.data_dir()).output().unwrap();
+        let mut command = flowshift();
+        command.args(["state", "export", "--step", "10s", "--data-dir"]).arg(self.data_dir());
+        self.configure(&mut command);
+        let output = command.output().unwrap();
         let problem = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "state export: {}\n{problem}", output.status);
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn configure(&self, command: &mut Command) {
+        command.env_remove("FAILPOINTS").env_remove("FLOWSHIFT_CONFIG").env("RUST_BACKTRACE", "1");
+        if !self.settings.is_empty() {
+            std::fs::write(self.path("settings.toml"), &self.settings).unwrap();
+            command.arg("--config").arg(self.path("settings.toml"));
+        }
     }
 
     fn data_dir(&self) -> PathBuf {
