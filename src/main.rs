@@ -1,2 +1,21 @@
-//! flowshift
-fn main() {}
+//! The `flowshift` program: parse, run the command, say what went wrong, exit.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use flowshift::cli::Cli;
+use flowshift::command::{self, Failure};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return command::report(&Failure::start(error)),
+    };
+    let outcome = runtime.block_on(command::run(cli));
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => command::report(&failure),
+    }
+}

@@ -18,38 +18,54 @@ pub struct EngineMetrics {
     leader: IntGaugeVec,
 }
 
+/// A metric's name without its prefix, its help text, its labels.
+type Described = (&'static str, &'static str, &'static [&'static str]);
+
+const RECORDS: Described = ("records_read_total", "Records read from a stream.", &["stream"]);
+const ITERATOR_AGE: Described =
+    ("iterator_age_seconds", "Age of the next unread record of a shard; 0 at the tip.", &["stream", "shard"]);
+const COMMITS: Described = ("commits_total", "Commits of state and checkpoint together.", &["stream"]);
+const BATCHES: Described = ("batches_total", "Numbered batches cut and emitted.", &["stream"]);
+const STATE_BYTES: Described = ("state_written_bytes_total", "State written, before compression.", &["stream"]);
+const OWNED: Described = ("leases_owned", "Leases this worker runs.", &["stream"]);
+const RESTARTS: Described =
+    ("shard_restarts_total", "Times a shard was started again from its commit after an error.", &["stream"]);
+const SOURCES: Described = ("sources", "Input shards by status, as the leader sees them.", &["status"]);
+const LEADER: Described = ("leader", "1 while this worker leads the job.", &[]);
+
 impl EngineMetrics {
+    /// Every metric: name without prefix, help text, labels.
+    pub const ALL: [Described; 9] =
+        [RECORDS, ITERATOR_AGE, COMMITS, BATCHES, STATE_BYTES, OWNED, RESTARTS, SOURCES, LEADER];
+
     /// Makes the metrics under names that begin with `PREFIX_` and registers them.
     ///
     /// # Errors
     /// A name is taken or malformed.
     pub fn register(registry: &Registry, prefix: &str) -> Result<Self, prometheus::Error> {
-        let opts = |name: &str, help: &str| Opts::new(format!("{prefix}_{name}"), help);
-        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-            let metric = IntCounterVec::new(opts(name, help), labels)?;
+        let opts = |(name, help, _): Described| Opts::new(format!("{prefix}_{name}"), help);
+        let counter = |described: Described| -> Result<IntCounterVec, prometheus::Error> {
+            let metric = IntCounterVec::new(opts(described), described.2)?;
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
-        let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
-            let metric = IntGaugeVec::new(opts(name, help), labels)?;
+        let gauge = |described: Described| -> Result<IntGaugeVec, prometheus::Error> {
+            let metric = IntGaugeVec::new(opts(described), described.2)?;
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
-        let iterator_age = GaugeVec::new(
-            opts("iterator_age_seconds", "Age of the next unread record of a shard; 0 at the tip"),
-            &["stream", "shard"],
-        )?;
+        let iterator_age = GaugeVec::new(opts(ITERATOR_AGE), ITERATOR_AGE.2)?;
         registry.register(Box::new(iterator_age.clone()))?;
         Ok(Self {
             iterator_age,
-            records: counter("records_read_total", "Records read from a stream", &["stream"])?,
-            commits: counter("commits_total", "Commits of state and checkpoint", &["stream"])?,
-            batches: counter("batches_total", "Numbered batches cut and emitted", &["stream"])?,
-            state_bytes: counter("state_written_bytes_total", "State written before compression", &["stream"])?,
-            owned: gauge("leases_owned", "Leases this worker holds", &["stream"])?,
-            restarts: counter("shard_restarts_total", "Times a shard was started again after an error", &["stream"])?,
-            sources: gauge("sources", "Input shards by their status, as this leader sees them", &["status"])?,
-            leader: gauge("leader", "1 while this worker leads the job", &[])?,
+            records: counter(RECORDS)?,
+            commits: counter(COMMITS)?,
+            batches: counter(BATCHES)?,
+            state_bytes: counter(STATE_BYTES)?,
+            owned: gauge(OWNED)?,
+            restarts: counter(RESTARTS)?,
+            sources: gauge(SOURCES)?,
+            leader: gauge(LEADER)?,
         })
     }
 

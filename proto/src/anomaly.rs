@@ -91,6 +91,18 @@ pub enum Signal {
     Silence,
 }
 
+impl Signal {
+    /// The name in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Signal::Retransmit => "retransmit",
+            Signal::Latency => "latency",
+            Signal::Connect => "connect",
+            Signal::Silence => "silence",
+        }
+    }
+}
+
 /// How bad the effect is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -105,6 +117,18 @@ pub enum Severity {
     S4,
 }
 
+impl Severity {
+    /// The name in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Severity::S1 => "s1",
+            Severity::S2 => "s2",
+            Severity::S3 => "s3",
+            Severity::S4 => "s4",
+        }
+    }
+}
+
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -117,6 +141,18 @@ pub enum Verdict {
     SharedUnknown,
     /// Too little is known.
     Insufficient,
+}
+
+impl Verdict {
+    /// The name in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Workload => "workload",
+            Verdict::ProviderPath => "provider_path",
+            Verdict::SharedUnknown => "shared_unknown",
+            Verdict::Insufficient => "insufficient",
+        }
+    }
 }
 
 /// A part of the network.
@@ -315,7 +351,7 @@ pub fn json_schema() -> serde_json::Value {
 }
 
 /// Seconds since 1970 as `YYYY-MM-DDTHH:MM:SSZ`; `None` outside the years 0 to 9999.
-fn rfc3339(epoch_s: i64) -> Option<String> {
+pub fn rfc3339(epoch_s: i64) -> Option<String> {
     let (days, second) = (epoch_s.div_euclid(86_400), epoch_s.rem_euclid(86_400));
     // Civil date from days (Howard Hinnant, "chrono-compatible low-level date algorithms").
     let shifted = days.checked_add(719_468)?;

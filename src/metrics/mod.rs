@@ -6,10 +6,9 @@
 //!
 //! Not here: the HTTP side (`admin`), and what the numbers mean for health (`admin::Health`).
 //!
-//! Reading order: [`Metrics`] (the whole set), [`pipeline`], [`engine`], [`collect`], [`webhook`], then `register`.
+//! Reading order: [`Metrics`] (the whole set), [`pipeline`], [`collect`], [`webhook`], then `register`.
 
 pub mod collect;
-pub mod engine;
 pub mod pipeline;
 pub mod webhook;
 

@@ -4,6 +4,7 @@
 //! [`Registrar`] keeps that list for the README table, the dashboard and the alert rules to be compared with.
 //! Invariant: every metric of the program was made here, so the list is complete.
 
+use flowshift_consumer::metrics::EngineMetrics;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -44,6 +45,9 @@ pub struct Registrar {
     described: Vec<Described>,
 }
 
+/// What every name begins with.
+const PREFIX: &str = "flowshift";
+
 /// Upper bounds in seconds of every duration histogram: 5 ms to 60 s.
 const SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
@@ -52,6 +56,18 @@ impl Registrar {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The engine's metrics, which it names itself.
+    pub(super) fn engine(&mut self) -> Result<EngineMetrics, MetricsError> {
+        let metrics = EngineMetrics::register(&self.registry, PREFIX)
+            .map_err(|source| MetricsError::Register { name: format!("{PREFIX}_*"), source })?;
+        self.described.extend(EngineMetrics::ALL.map(|(name, help, labels)| Described {
+            name: format!("{PREFIX}_{name}"),
+            help: help.to_owned(),
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        }));
+        Ok(metrics)
     }
 
     /// The registry and the sorted list of what it holds.

@@ -6,15 +6,16 @@
 use prometheus::{Registry, TextEncoder};
 
 use super::register::{Described, MetricsError, Registrar};
-use super::{collect, engine, pipeline, webhook};
+use super::{collect, pipeline, webhook};
+use flowshift_consumer::metrics::EngineMetrics;
 
 /// Every metric of the program.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     /// Records, reasons, incidents and lags.
     pub pipeline: pipeline::PipelineMetrics,
-    /// Leases, commits, cuts and AWS calls.
-    pub engine: engine::EngineMetrics,
+    /// Leases, commits, batches and sources, named by the engine itself.
+    pub engine: EngineMetrics,
     /// Requests at the door for agents.
     pub collect: collect::CollectMetrics,
     /// Deliveries to receivers.
@@ -37,7 +38,7 @@ impl Metrics {
         )?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let pipeline = pipeline::PipelineMetrics::new(&mut registrar)?;
-        let engine = engine::EngineMetrics::new(&mut registrar)?;
+        let engine = registrar.engine()?;
         let collect = collect::CollectMetrics::new(&mut registrar)?;
         let webhook = webhook::WebhookMetrics::new(&mut registrar)?;
         let (registry, described) = registrar.finish();

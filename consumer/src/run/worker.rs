@@ -190,6 +190,8 @@ pub struct Worker {
     clock: WallClock,
     metrics: EngineMetrics,
     roles: Vec<RoleSpec>,
+    /// All streams of the job, the input first, when this worker runs only some of the roles.
+    job: Vec<String>,
     control: Option<ControlPlan>,
 }
 
@@ -209,7 +211,36 @@ impl Worker {
         clock: WallClock,
         metrics: EngineMetrics,
     ) -> Self {
-        Self { config, table, log, clock, metrics, roles: Vec::new(), control: None }
+        Self { config, table, log, clock, metrics, roles: Vec::new(), job: Vec::new(), control: None }
+    }
+
+    /// Names the whole job, so that this worker can lead it whatever roles it runs itself.
+    #[must_use]
+    pub fn job(mut self, input: &str, exchange: &str, others: &[&str], lanes: Lanes, kinds: FeedKinds) -> Self {
+        self.control = Some(self.plan(input, exchange, lanes, kinds));
+        self.job = [input, exchange].iter().chain(others).map(|s| (*s).to_owned()).collect();
+        self
+    }
+
+    fn plan(&self, input: &str, exchange: &str, lanes: Lanes, kinds: FeedKinds) -> ControlPlan {
+        ControlPlan {
+            input: input.to_owned(),
+            exchange: exchange.to_owned(),
+            lanes,
+            kinds,
+            idle_after: self.config.timing.idle_after,
+            stuck_after: self.config.timing.stuck_after,
+        }
+    }
+
+    /// The streams whose leases the leader assigns.
+    fn streams(&self) -> Vec<String> {
+        if self.job.is_empty() { self.roles.iter().map(|r| r.stream.clone()).collect() } else { self.job.clone() }
+    }
+
+    async fn identify(&self, stream: &str) -> Result<StreamId, WorkerError> {
+        let id = self.log.identify(stream).await;
+        id.map_err(|source| WorkerError::Stream { stream: stream.to_owned(), source })
     }
 
     /// Maps the shards of `input` into lanes of the stream `exchange`. Batches are computed with the snapshot's
@@ -224,14 +255,7 @@ impl Worker {
         snapshot: watch::Receiver<Snapshot>,
         mapper: M,
     ) -> Self {
-        self.control = Some(ControlPlan {
-            input: input.to_owned(),
-            exchange: exchange.to_owned(),
-            lanes,
-            kinds,
-            idle_after: self.config.timing.idle_after,
-            stuck_after: self.config.timing.stuck_after,
-        });
+        self.control = Some(self.plan(input, exchange, lanes, kinds));
         let exchange = Exchange { stream: exchange.to_owned(), lanes, snapshot };
         self.role(input, MapRole { mapper, exchange })
     }
@@ -277,10 +301,11 @@ impl Worker {
         self.table.ensure(&self.config.tables.state()).await?;
         let mut streams = Vec::new();
         let mut ends = end_input;
+        for stream in self.streams() {
+            self.table.ensure(&self.config.tables.leases(&stream)).await?;
+        }
         for role in &self.roles {
-            self.table.ensure(&self.config.tables.leases(&role.stream)).await?;
-            let identified = self.log.identify(&role.stream).await;
-            let id = identified.map_err(|source| WorkerError::Stream { stream: role.stream.clone(), source })?;
+            let id = self.identify(&role.stream).await?;
             let (done, next) = watch::channel(None);
             streams.push(StreamState {
                 id,
@@ -299,7 +324,7 @@ impl Worker {
             tokio::time::sleep(self.config.timing.discovery).await;
         }
         let leading = CancellationToken::new();
-        let leader = tokio::spawn(self.leader(&streams).run(leading.clone()));
+        let leader = tokio::spawn(self.leader().await?.run(leading.clone()));
         let beating = tokio::spawn(beat(
             Arc::clone(&self.table),
             self.config.clone(),
@@ -316,23 +341,20 @@ impl Worker {
         Ok(())
     }
 
-    fn leader(&self, streams: &[StreamState]) -> Leader {
-        let control = self.control.clone().and_then(|plan| {
-            let stream = streams.iter().find(|s| s.id.name == plan.input)?.id.clone();
-            let leases = self.config.tables.leases(&plan.input);
-            let (table, log) = (Arc::clone(&self.table), Arc::clone(&self.log));
-            let state = self.config.tables.state();
-            Some(SourceControl::new(plan, table, log, leases, state, self.metrics.clone(), stream))
-        });
-        Leader::new(
-            self.config.clone(),
-            Arc::clone(&self.table),
-            Arc::clone(&self.log),
-            self.clock.clone(),
-            self.metrics.clone(),
-            self.roles.iter().map(|r| r.stream.clone()).collect(),
-            control,
-        )
+    async fn leader(&self) -> Result<Leader, WorkerError> {
+        let (table, log, metrics) = (&self.table, &self.log, &self.metrics);
+        let control = match self.control.clone() {
+            None => None,
+            Some(plan) => {
+                let stream = self.identify(&plan.input).await?;
+                let leases = self.config.tables.leases(&plan.input);
+                let state = self.config.tables.state();
+                let (table, log) = (Arc::clone(table), Arc::clone(log));
+                Some(SourceControl::new(plan, table, log, leases, state, metrics.clone(), stream))
+            }
+        };
+        let (table, log, clock) = (Arc::clone(table), Arc::clone(log), self.clock.clone());
+        Ok(Leader::new(self.config.clone(), table, log, clock, metrics.clone(), self.streams(), control))
     }
 
     /// Adds this worker to the list that the leader looks through.

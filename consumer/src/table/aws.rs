@@ -93,7 +93,12 @@ impl Expression {
 
     fn join(&mut self, parts: &[Condition], by: &str) -> Option<String> {
         let texts: Vec<String> = parts.iter().filter_map(|part| self.condition(part)).collect();
-        if texts.is_empty() { None } else { Some(format!("({})", texts.join(by))) }
+        // DynamoDB refuses redundant parentheses.
+        match texts.len() {
+            0 => None,
+            1 => texts.into_iter().next(),
+            _ => Some(format!("({})", texts.join(by))),
+        }
     }
 
     fn update(&mut self, update: &Update) -> String {

@@ -1,0 +1,224 @@
+//! The wiring of a job: which stage reads which stream, with what settings. Read [`run`] to see the data's whole way.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use flowshift_consumer::clock::WallClock;
+use flowshift_consumer::commit::Snapshot;
+use flowshift_consumer::exchange::{FeedKinds, Lanes};
+use flowshift_consumer::lease::{LeaseTimes, WorkerId};
+use flowshift_consumer::log::kinesis::KinesisLog;
+use flowshift_consumer::run::{Handle, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::table::aws::DynamoTable;
+use flowshift_detector::Settings;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::Clients;
+use crate::config::{Config, SecretSource, Webhook};
+use crate::metrics::Metrics;
+use crate::stage::aggregate::Aggregate;
+use crate::stage::correlate::{Correlate, Deliveries, Outlet, Printer};
+use crate::stage::detect::{Detect, Seed};
+use crate::stage::rules;
+use crate::webhook::{Deliverer, Endpoint, Gate, Secrets};
+
+/// Feed kinds of a job: reports and flow logs.
+const KINDS: u8 = 2;
+/// Events waiting for the deliverer.
+const QUEUE: usize = 256;
+
+/// Which stages a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Role {
+    /// Every stage.
+    #[default]
+    All,
+    /// Flow records to panes.
+    Aggregate,
+    /// Panes to incidents.
+    Detect,
+}
+
+/// A job to run in this process.
+pub struct Job {
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// SDK clients.
+    pub clients: Clients,
+    /// All metrics.
+    pub metrics: Metrics,
+    /// The rules batches are mapped by, as they change.
+    pub snapshot: watch::Receiver<Snapshot>,
+    /// Stages to run.
+    pub role: Role,
+    /// Baselines for lanes without state.
+    pub seed: Option<Arc<Seed>>,
+    /// Prints events.
+    pub printer: Option<Printer>,
+    /// Whether events go to the webhooks (`--dry-run`: not).
+    pub deliver: bool,
+    /// Whether this is the job's only process.
+    pub alone: bool,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("job", &self.config.job).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// Runs the job's stages until `leave`, or until the input that ended at `end_input` has been judged and delivered.
+///
+/// # Errors
+/// A stream, table or secret is missing.
+pub async fn run(
+    job: Job,
+    leave: CancellationToken,
+    end_input: watch::Receiver<Option<Instant>>,
+) -> anyhow::Result<()> {
+    let config = Arc::clone(&job.config);
+    let streams = &config.streams;
+    let settings = rules::detector_settings(&config)?;
+    let (lanes, kinds) = (rules::lanes(&config)?, FeedKinds::new(KINDS));
+    let outlets = Arc::new(Outlets::new(&job)?);
+    let table = Arc::new(DynamoTable::new(job.clients.dynamodb.clone()));
+    let log = Arc::new(KinesisLog::new(job.clients.kinesis.clone()));
+    let engine = job.metrics.engine.clone();
+    let mut worker = Worker::new(worker_config(&job), table, log, WallClock::system(), engine).job(
+        &streams.flows,
+        &streams.exchange,
+        &[&streams.evidence],
+        lanes,
+        kinds,
+    );
+    if job.role != Role::Detect {
+        let aggregate = Aggregate::new(lanes);
+        worker = worker.map(&streams.flows, &streams.exchange, lanes, kinds, job.snapshot.clone(), aggregate);
+    }
+    if job.role != Role::Aggregate {
+        let detect = detect(&job, settings.clone());
+        worker = worker.reduce(&streams.exchange, Some(&streams.evidence), lanes, kinds, detect);
+        worker = worker.stage(&streams.evidence, correlate(&job, settings, lanes, outlets));
+    }
+    worker.run(leave, end_input).await.context("the job cannot run")
+}
+
+fn detect(
+    job: &Job,
+    settings: Settings,
+) -> impl Fn(&flowshift_consumer::stage::ShardContext) -> Detect + Send + Sync + 'static {
+    let (metrics, seed) = (job.metrics.pipeline.clone(), job.seed.clone());
+    move |_| Detect::new(settings.clone(), metrics.clone(), seed.clone())
+}
+
+fn correlate(
+    job: &Job,
+    settings: Settings,
+    lanes: Lanes,
+    outlets: Arc<Outlets>,
+) -> impl Fn(&flowshift_consumer::stage::ShardContext, Handle) -> Correlate + Send + Sync + 'static {
+    let metrics = job.metrics.pipeline.clone();
+    move |_, handle| Correlate::new(settings.clone(), lanes.count(), outlets.open(&handle), metrics.clone())
+}
+
+fn worker_config(job: &Job) -> WorkerConfig {
+    let (config, engine) = (&job.config, &job.config.engine);
+    let timing = Timing {
+        lease: LeaseTimes { renewal: engine.renewal.get(), failover: engine.failover.get() },
+        commit: engine.commit_interval.get(),
+        batch: engine.batch_interval.get(),
+        heartbeat: engine.batch_interval.get().max(engine.idle_after.get() / 6),
+        poll: engine.poll_interval.get(),
+        leader_lock: engine.leader_lock.get(),
+        leader_beat: engine.leader_beat.get(),
+        assign: engine.assign_interval.get(),
+        discovery: engine.discovery.get(),
+        idle_after: engine.idle_after.get(),
+        stuck_after: engine.stuck_after.get(),
+        ..Timing::default()
+    };
+    let worker = WorkerId::new(worker_name());
+    WorkerConfig { worker, tables: tables(config), timing, alone: job.alone }
+}
+
+/// Unique per process start: a restarted process must not be taken for the one before.
+fn worker_name() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".into());
+    format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())
+}
+
+/// Makes an outlet for each owner of the evidence stream's lease.
+struct Outlets {
+    printer: Option<Printer>,
+    webhooks: Vec<Webhook>,
+    metrics: Metrics,
+    failover: std::time::Duration,
+}
+
+impl Outlets {
+    fn new(job: &Job) -> anyhow::Result<Self> {
+        let webhooks = if job.deliver { job.config.webhooks.as_slice() } else { &[] };
+        // Made once at the start, so that a missing secret is told now and not with the first incident.
+        for webhook in webhooks {
+            endpoint(webhook)?;
+        }
+        Ok(Self {
+            printer: job.printer.clone(),
+            webhooks: webhooks.to_vec(),
+            metrics: job.metrics.clone(),
+            failover: job.config.engine.failover.get(),
+        })
+    }
+
+    /// An outlet whose deliveries stop with the lease.
+    fn open(&self, handle: &Handle) -> Outlet {
+        if self.webhooks.is_empty() {
+            return Outlet::new(self.printer.clone(), None);
+        }
+        let longest = self.webhooks.iter().map(|w| w.timeout).max().unwrap_or_default();
+        let gate = Gate::renewal(handle.renewed(), self.failover.saturating_sub(longest));
+        let endpoints: Result<Vec<_>, _> = self.webhooks.iter().map(endpoint).collect();
+        let deliverer = endpoints.and_then(|e| Ok(Deliverer::new(e, self.metrics.webhook.clone())?));
+        let deliverer = match deliverer {
+            Ok(deliverer) => deliverer,
+            Err(error) => {
+                // The same endpoints were made at the start; what is not delivered stays in the outbox.
+                tracing::error!(error = %error, "webhooks cannot be delivered by this owner");
+                return Outlet::new(self.printer.clone(), None);
+            }
+        };
+        let (queue, entries) = mpsc::channel(QUEUE);
+        let (done, outcomes) = mpsc::channel(QUEUE);
+        let drain = deliverer.drain_handle();
+        tokio::spawn(deliverer.run(entries, done, gate, handle.lost()));
+        Outlet::new(self.printer.clone(), Some(Deliveries { queue, outcomes, drain }))
+    }
+}
+
+fn secrets(webhook: &Webhook) -> anyhow::Result<Secrets> {
+    let read = match &webhook.secret {
+        SecretSource::File(path) => Secrets::from_file(path),
+        SecretSource::Env(name) => Secrets::from_env(name),
+    };
+    read.with_context(|| format!("secret of webhook {}", webhook.name))
+}
+
+/// The endpoint of a configured webhook.
+///
+/// # Errors
+/// Its secret is missing, or its address forbidden.
+pub fn endpoint(webhook: &Webhook) -> anyhow::Result<Endpoint> {
+    let endpoint = Endpoint::new(&webhook.name, webhook.url.as_str(), secrets(webhook)?)?;
+    Ok(endpoint.with_timeout(webhook.timeout)?.with_max_age(webhook.max_age)?)
+}
+
+/// Names and values of the tables a job's state is in.
+pub fn tables(config: &Config) -> Tables {
+    Tables::new(config.job.as_str())
+        .with_state(&config.tables.state)
+        .with_leases(&config.streams.flows, &config.tables.flows_leases)
+        .with_leases(&config.streams.exchange, &config.tables.exchange_leases)
+        .with_leases(&config.streams.evidence, &config.tables.evidence_leases)
+}

@@ -1,0 +1,82 @@
+//! SDK clients: one HTTP client, one TLS stack, endpoints by configuration.
+//!
+//! The embedded services are reached through the same clients by an endpoint override: the code path is that of AWS.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider, timeout::TimeoutConfig};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+use crate::config::AwsSettings;
+
+/// A request that has no answer by then is tried again; longer than any healthy answer, shorter than a lease.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The clients of a job.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// Streams.
+    pub kinesis: aws_sdk_kinesis::Client,
+    /// Tables.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+}
+
+/// Where the embedded services listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// URL of the Kinesis emulator.
+    pub kinesis: String,
+    /// URL of the embedded DynamoDB.
+    pub dynamodb: String,
+}
+
+impl Clients {
+    /// Clients for AWS, or for the endpoints the settings name.
+    pub async fn connect(settings: &AwsSettings) -> Self {
+        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts());
+        if let Some(region) = &settings.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(profile) = &settings.profile {
+            loader = loader.profile_name(profile);
+        }
+        let shared = loader.load().await;
+        let mut kinesis = aws_sdk_kinesis::config::Builder::from(&shared);
+        if let Some(url) = &settings.endpoint_url_kinesis {
+            kinesis = kinesis.endpoint_url(url);
+        }
+        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&shared);
+        if let Some(url) = &settings.endpoint_url_dynamodb {
+            dynamodb = dynamodb.endpoint_url(url);
+        }
+        Self {
+            kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
+        }
+    }
+
+    /// Clients for services inside this process: plain HTTP, no credentials of anyone.
+    pub async fn embedded(endpoints: &Endpoints) -> Self {
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let nobody = Credentials::new("embedded", "embedded", None, None, "embedded");
+        let shared = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .timeout_config(timeouts())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(nobody))
+            .load()
+            .await;
+        let kinesis = aws_sdk_kinesis::config::Builder::from(&shared).endpoint_url(&endpoints.kinesis).build();
+        let dynamodb = aws_sdk_dynamodb::config::Builder::from(&shared).endpoint_url(&endpoints.dynamodb).build();
+        Self {
+            kinesis: aws_sdk_kinesis::Client::from_conf(kinesis),
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
+        }
+    }
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_attempt_timeout(ATTEMPT_TIMEOUT).build()
+}

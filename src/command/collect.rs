@@ -1,0 +1,29 @@
+//! `flowshift collect`: the door alone, in front of Kinesis.
+
+use super::services::{self, Door};
+use super::{Failure, load, print_line};
+use crate::admin::Health;
+use crate::aws::Clients;
+use crate::cli::Collect;
+use crate::config::{Override, Settings};
+use crate::metrics::Metrics;
+use crate::telemetry;
+
+pub(super) async fn run(args: Collect) -> Result<(), Failure> {
+    let listen = args.listen.map(|a| Override::new("--listen", "collect.listen", a.to_string()));
+    let loaded = load(&Settings::default(), &args.settings, listen.into_iter().collect())?;
+    let config = loaded.config;
+    telemetry::start(&config.log);
+    let metrics = Metrics::new().map_err(Failure::start)?;
+    let health = Health::new();
+    let stopping = services::signals()?;
+    let clients = Clients::connect(&config.aws).await;
+    let admin = services::admin(&config, &metrics, &health).await?;
+    let door = Door::open(&config, clients.kinesis, &metrics).await?;
+    health.mark_started();
+    print_line(&format!("taking reports on http://{}, metrics on http://{}/metrics", door.served.address, admin.address));
+    stopping.cancelled().await;
+    door.close().await;
+    admin.stop().await;
+    Ok(())
+}

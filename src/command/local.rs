@@ -1,0 +1,107 @@
+//! `flowshift local`: every stage, with Kinesis and DynamoDB inside the process and state on local disk.
+//!
+//! The same stages over the same SDK calls as on AWS. With `--drain` SIGTERM ends the input: the collector closes, every
+//! source gets its END, everything is judged and delivered, and the exit code is 0.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::services::{self, Door};
+use super::{Failure, load, print_line};
+use crate::admin::Health;
+use crate::app::{self, Job, Role};
+use crate::aws::Clients;
+use crate::cli::Local;
+use crate::config::{Override, Settings};
+use crate::embedded::Embedded;
+use crate::metrics::Metrics;
+use crate::telemetry;
+
+pub(super) async fn run(args: Local) -> Result<(), Failure> {
+    let collect = args.collect.map(|a| Override::new("--collect", "collect.listen", a.to_string()));
+    let loaded = load(&Settings::local_defaults(), &args.settings, collect.into_iter().collect())?;
+    let config = Arc::new(loaded.config);
+    telemetry::start(&config.log);
+    let topology = services::topology(&config).map_err(Failure::usage)?;
+    let metrics = Metrics::new().map_err(Failure::start)?;
+    let health = Health::new();
+    let stopping = services::signals()?;
+
+    let embedded = Embedded::start(&args.data_dir).await?;
+    let clients = Clients::embedded(embedded.endpoints()).await;
+    Embedded::create_streams(&clients, &config.streams).await?;
+    let admin = services::admin(&config, &metrics, &health).await?;
+    let leave = CancellationToken::new();
+    let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
+    let door = Door::open(&config, clients.kinesis.clone(), &metrics).await?;
+    if args.json {
+        let ready = serde_json::json!({
+            "type": "ready",
+            "collect": door.served.address.to_string(),
+            "admin": admin.address.to_string(),
+            "kinesis": embedded.endpoints().kinesis,
+            "dynamodb": embedded.endpoints().dynamodb,
+        });
+        print_line(&ready.to_string());
+    } else {
+        print_line(&format!("taking reports on http://{}, metrics on http://{}/metrics", door.served.address, admin.address));
+    }
+    health.mark_started();
+
+    let (ends, end_input) = watch::channel(None);
+    let json = args.json;
+    let job = Job {
+        config: Arc::clone(&config),
+        clients,
+        metrics,
+        snapshot,
+        role: Role::All,
+        seed: None,
+        printer: Some(Arc::new(move |event: &str| print_line(&if json { event.to_owned() } else { sentence(event) }))),
+        deliver: true,
+        alone: true,
+    };
+    let running = tokio::spawn(app::run(job, leave.clone(), end_input));
+    let ended = wait(running, stopping, Box::new(move || Box::pin(async move {
+        door.close().await;
+        if args.drain {
+            ends.send_replace(Some(Instant::now()));
+        } else {
+            leave.cancel();
+        }
+        ends
+    })))
+    .await;
+    admin.stop().await;
+    embedded.stop().await;
+    ended
+}
+
+type Stop = Box<dyn FnOnce() -> std::pin::Pin<Box<dyn Future<Output = watch::Sender<Option<Instant>>> + Send>> + Send>;
+
+/// Waits for the job; on a signal stops it and waits on.
+async fn wait(
+    mut running: tokio::task::JoinHandle<anyhow::Result<()>>,
+    stopping: CancellationToken,
+    stop: Stop,
+) -> Result<(), Failure> {
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        () = stopping.cancelled() => {
+            let _ends = stop().await;
+            running.await
+        }
+    };
+    ended.map_err(Failure::start)?.map_err(Failure::from)
+}
+
+/// An event for people: its sentence.
+fn sentence(event: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(event).unwrap_or_default();
+    let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let kind = text("type").replace("anomaly.", "");
+    format!("{kind:8} {} {} {}: {}", text("severity"), text("verdict"), text("incident"), text("summary"))
+}

@@ -1,0 +1,48 @@
+//! `flowshift run`: the stages against AWS.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, load, print_line, services};
+use crate::admin::Health;
+use crate::app::{self, Job};
+use crate::aws::Clients;
+use crate::cli::Run;
+use crate::config::Settings;
+use crate::metrics::Metrics;
+use crate::stage::correlate::Printer;
+use crate::telemetry;
+
+pub(super) async fn run(args: Run) -> Result<(), Failure> {
+    let loaded = load(&Settings::default(), &args.settings, Vec::new())?;
+    let config = Arc::new(loaded.config);
+    telemetry::start(&config.log);
+    let topology = services::topology(&config).map_err(Failure::usage)?;
+    let metrics = Metrics::new().map_err(Failure::start)?;
+    let health = Health::new();
+    let leave = services::signals()?;
+    let clients = Clients::connect(&config.aws).await;
+    let admin = services::admin(&config, &metrics, &health).await?;
+    let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
+    health.mark_started();
+    let printer = (args.json || args.dry_run).then(|| -> Printer { Arc::new(print_line) });
+    let job = Job {
+        config,
+        clients,
+        metrics,
+        snapshot,
+        role: args.role,
+        seed: None,
+        printer,
+        deliver: !args.dry_run,
+        alone: false,
+    };
+    // Streams of a live network do not end.
+    let (_never, end_input) = watch::channel(None);
+    let leaving: CancellationToken = leave.clone();
+    let ended = app::run(job, leaving, end_input).await;
+    admin.stop().await;
+    Ok(ended?)
+}

@@ -1,0 +1,121 @@
+//! `flowshift state export`: what is committed, as JSON. Reads manifests and chunks; holds no lease.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use flowshift_consumer::inspect;
+use flowshift_consumer::log::{Log, kinesis::KinesisLog};
+use flowshift_consumer::run::split_marks;
+use flowshift_consumer::table::{Table, aws::DynamoTable};
+use flowshift_detector::pane::ByState;
+use flowshift_detector::{FeedKind, LaneDetector, Totals};
+use flowshift_proto::reason::Reason;
+use serde_json::{Value, json};
+
+use super::{Failure, load, print_line};
+use crate::app;
+use crate::aws::Clients;
+use crate::cli::{Settings as Args, StateCommand};
+use crate::config::{Config, Settings};
+use crate::stage::correlate;
+use crate::stage::detect::{Account, LaneBody};
+use crate::stage::rules;
+
+pub(super) async fn run(command: StateCommand) -> Result<(), Failure> {
+    let StateCommand::Export { data_dir, settings } = command;
+    let export = match data_dir {
+        Some(folder) => export_local(folder, &settings).await?,
+        None => {
+            let config = load(&Settings::default(), &settings, Vec::new())?.config;
+            let clients = Clients::connect(&config.aws).await;
+            export(&config, &clients).await?
+        }
+    };
+    print_line(&serde_json::to_string_pretty(&export).map_err(Failure::start)?);
+    Ok(())
+}
+
+#[cfg(feature = "embedded")]
+async fn export_local(folder: PathBuf, args: &Args) -> Result<Value, Failure> {
+    if !folder.join("dynamodb.sqlite").exists() {
+        return Err(Failure::usage(anyhow::anyhow!("{} is no data folder of `flowshift local`", folder.display())));
+    }
+    let config = load(&Settings::local_defaults(), args, Vec::new())?.config;
+    let embedded = crate::embedded::Embedded::start(&folder).await?;
+    let clients = Clients::embedded(embedded.endpoints()).await;
+    let exported = export(&config, &clients).await;
+    embedded.stop().await;
+    Ok(exported?)
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn export_local(_folder: PathBuf, _args: &Args) -> Result<Value, Failure> {
+    Err(Failure::usage(anyhow::anyhow!("this build has no embedded services: --data-dir cannot be read")))
+}
+
+async fn export(config: &Config, clients: &Clients) -> anyhow::Result<Value> {
+    let log = KinesisLog::new(clients.kinesis.clone());
+    let table: Arc<dyn Table> = Arc::new(DynamoTable::new(clients.dynamodb.clone()));
+    let tables = app::tables(config);
+    let exchange = log.identify(&config.streams.exchange).await.context("exchange stream")?;
+    let mut pairs = BTreeMap::new();
+    let mut account = Account::default();
+    let mut refused = 0;
+    for (key, bytes) in inspect::parts(&table, &tables, &exchange).await.context("lane state")? {
+        if split_marks(&key).is_none() {
+            continue;
+        }
+        let body = LaneBody::decode(&bytes)?;
+        account.add(&body.account);
+        for kind in [FeedKind::Reports, FeedKind::FlowLogs] {
+            refused += body.detector.feed(kind).map_or(0, |f| f.refused_closed + f.refused_misaligned);
+        }
+        let detector = LaneDetector::from_state(rules::detector_settings(config)?, body.detector)
+            .context("the state was made with other settings; give the same --config and --step")?;
+        for (kind, pair, totals) in detector.totals() {
+            let key = (pair.src.id.to_string(), pair.dst.id.to_string(), feed_name(kind));
+            pairs.insert(key.clone(), pair_json(&key, totals));
+        }
+    }
+    let evidence = log.identify(&config.streams.evidence).await.context("evidence stream")?;
+    let mut events = Vec::new();
+    for (_, bytes) in inspect::parts(&table, &tables, &evidence).await.context("incident state")? {
+        let body = correlate::Body::decode(&bytes)?;
+        for entry in body.outbox.entries() {
+            events.push(serde_json::from_str::<Value>(&entry.event).context("event in the outbox")?);
+        }
+    }
+    let reasons: BTreeMap<&str, u64> = Reason::iter().map(|r| (r.as_str(), account.reason(r))).collect();
+    Ok(json!({
+        "job": config.job.as_str(),
+        "pairs": pairs.into_values().collect::<Vec<_>>(),
+        "records": {"in": account.records_in, "accounted": account.accounted, "reasons": reasons},
+        "panes_refused": refused,
+        "unreadable": account.unreadable,
+        "events": events,
+    }))
+}
+
+fn feed_name(kind: FeedKind) -> &'static str {
+    match kind {
+        FeedKind::Reports => "reports",
+        FeedKind::FlowLogs => "flow_logs",
+    }
+}
+
+fn pair_json((src, dst, feed): &(String, String, &str), totals: &Totals) -> Value {
+    let c = &totals.counters;
+    let by_state = |s: &ByState| json!({"syn": s.syn, "established": s.est, "close": s.close});
+    json!({
+        "src": src, "dst": dst, "feed": feed,
+        "flows": c.flows, "retransmit_flows": c.retransmit_flows,
+        "segments": c.segments, "bytes": c.bytes,
+        "retransmits": by_state(&c.retransmits), "timeouts": by_state(&c.timeouts),
+        "connects": c.connects, "connect_failures": c.connect_failures,
+        "resets": c.resets, "rejects": c.rejects,
+        "rtt_n": totals.rtt_n, "records": totals.records,
+        "first_pane": totals.first_pane_s, "last_pane": totals.last_pane_s,
+    })
+}

@@ -1,0 +1,243 @@
+//! The outbox: events from their commit to their delivery, and the outlet they leave by.
+//!
+//! Invariants: an event's id comes from its content, so a repeat has the same id; nothing is handed out before the commit
+//! that holds it; what is delivered is kept for a while as the record of what was said, and bounded.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flowshift_consumer::stage::StageError;
+use flowshift_proto::anomaly::{AnomalyEvent, EventType};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::webhook::{Delivery, DrainHandle, Outcome, WallClock};
+
+/// Events kept, delivered or not. Beyond it the oldest delivered go first, then the oldest updates.
+const KEPT: usize = 2_000;
+/// How long the end of a finite input waits for receivers.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Id from the content, the receivers' idempotency key.
+    pub id: String,
+    /// The incident.
+    pub incident: String,
+    /// Number within the incident.
+    pub sequence: u64,
+    /// Opened, updated or resolved.
+    pub kind: String,
+    /// The event as one line of JSON.
+    pub event: String,
+    /// The webhook's body.
+    pub body: String,
+    /// Wall-clock time of its making, epoch milliseconds: for the age of deliveries only.
+    pub created_ms: i64,
+    /// Whether it was printed, where printing is asked for.
+    pub printed: bool,
+    /// Whether every endpoint is done with it.
+    pub delivered: bool,
+    /// Whether a commit holds it; only then may it go out.
+    #[serde(skip)]
+    committed: bool,
+}
+
+/// Events in the order of their making.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outbox {
+    entries: Vec<Entry>,
+    /// Incidents open by the events so far.
+    open: BTreeSet<String>,
+    /// Events dropped from the record to keep it bounded.
+    pub dropped: u64,
+}
+
+impl Outbox {
+    /// Adds an event.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn add(&mut self, event: &AnomalyEvent) -> Result<(), StageError> {
+        let failed = |e: flowshift_proto::anomaly::AnomalyError| StageError::with("anomaly event", e);
+        let line = event.to_json().map_err(failed)?;
+        let body = event.to_webhook().map_err(failed)?;
+        let body = serde_json::to_string(&body).map_err(|e| StageError::with("webhook body", e))?;
+        match event.kind {
+            EventType::Opened => self.open.insert(event.incident.clone()),
+            EventType::Resolved => self.open.remove(&event.incident),
+            EventType::Updated => false,
+        };
+        self.entries.push(Entry {
+            id: format!("evt_{:032x}", xxh3_128(body.as_bytes())),
+            incident: event.incident.clone(),
+            sequence: event.sequence,
+            kind: event.kind.as_str().to_owned(),
+            event: line,
+            body,
+            created_ms: WallClock::system().now_ms(),
+            printed: false,
+            delivered: false,
+            committed: false,
+        });
+        self.bound();
+        Ok(())
+    }
+
+    fn bound(&mut self) {
+        while self.entries.len() > KEPT {
+            let done = self.entries.iter().position(|e| e.printed && e.delivered);
+            let update = || self.entries.iter().position(|e| e.kind == EventType::Updated.as_str());
+            let index = done.or_else(update).unwrap_or(0);
+            self.entries.remove(index);
+            self.dropped += 1;
+        }
+    }
+
+    /// A commit holds every entry now.
+    pub fn commit(&mut self) {
+        self.entries.iter_mut().for_each(|e| e.committed = true);
+    }
+
+    /// Every event kept, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Incidents that are open.
+    pub fn open_incidents(&self) -> i64 {
+        i64::try_from(self.open.len()).unwrap_or(i64::MAX)
+    }
+
+    /// Whether nothing waits to go out.
+    pub fn is_delivered(&self) -> bool {
+        self.entries.iter().all(|e| e.printed && e.delivered)
+    }
+}
+
+/// Prints an event, given as one line of JSON.
+pub type Printer = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The way to the deliverer and back.
+#[derive(Debug)]
+pub struct Deliveries {
+    /// To it.
+    pub queue: mpsc::Sender<Delivery>,
+    /// From it.
+    pub outcomes: mpsc::Receiver<Outcome>,
+    /// To hurry it at the end.
+    pub drain: DrainHandle,
+}
+
+/// Where committed events go: a printer, and the queue of the webhook deliverer.
+pub struct Outlet {
+    printer: Option<Printer>,
+    deliveries: Option<mpsc::Sender<Delivery>>,
+    outcomes: Option<mpsc::Receiver<Outcome>>,
+    /// Ids handed to the deliverer by this owner.
+    handed: BTreeSet<String>,
+    /// Hurries the deliverer at the end of a finite input; none once it was used.
+    drain: Option<DrainHandle>,
+    draining: Option<Instant>,
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outlet").field("handed", &self.handed.len()).finish_non_exhaustive()
+    }
+}
+
+impl Outlet {
+    /// An outlet; without a deliverer every event counts as delivered, without a printer as printed.
+    pub fn new(printer: Option<Printer>, deliverer: Option<Deliveries>) -> Self {
+        let mut outlet = Self {
+            printer,
+            deliveries: None,
+            outcomes: None,
+            handed: BTreeSet::new(),
+            drain: None,
+            draining: None,
+        };
+        if let Some(deliverer) = deliverer {
+            outlet.deliveries = Some(deliverer.queue);
+            outlet.outcomes = Some(deliverer.outcomes);
+            outlet.drain = Some(deliverer.drain);
+        }
+        outlet
+    }
+
+    /// Nothing more will come: what is open is tried once more at once, and for a limited time.
+    pub fn drain(&mut self) {
+        self.draining.get_or_insert_with(Instant::now);
+        if let Some(drain) = self.drain.take() {
+            tokio::spawn(drain.finish(DRAIN_LIMIT));
+        }
+    }
+
+    /// Whether the end of a finite input no longer waits for deliveries.
+    pub fn gives_up(&self) -> bool {
+        self.draining.is_some_and(|since| since.elapsed() > DRAIN_LIMIT)
+    }
+
+    /// Hands out what is committed and not yet handed out; says whether anything changed in the outbox.
+    pub fn send(&mut self, outbox: &mut Outbox) -> bool {
+        let mut changed = false;
+        for entry in outbox.entries.iter_mut().filter(|e| e.committed) {
+            if !entry.printed {
+                if let Some(print) = &self.printer {
+                    print(&entry.event);
+                }
+                entry.printed = true;
+                changed = true;
+            }
+            if entry.delivered || self.handed.contains(&entry.id) {
+                continue;
+            }
+            let Some(deliveries) = &self.deliveries else {
+                entry.delivered = true;
+                changed = true;
+                continue;
+            };
+            let delivery = Delivery {
+                id: entry.id.clone(),
+                incident: entry.incident.clone(),
+                sequence: entry.sequence,
+                created_ms: entry.created_ms,
+                body: Bytes::from(entry.body.clone()),
+            };
+            // A full queue keeps the rest, in order, for the next look.
+            if deliveries.try_send(delivery).is_err() {
+                break;
+            }
+            self.handed.insert(entry.id.clone());
+        }
+        changed
+    }
+
+    /// Notes what the deliverer is done with; says whether anything changed.
+    pub fn collect(&mut self, outbox: &mut Outbox) -> bool {
+        let Some(outcomes) = &mut self.outcomes else { return false };
+        let mut changed = false;
+        while let Ok(outcome) = outcomes.try_recv() {
+            let id = match outcome {
+                Outcome::Delivered { id } => id,
+                Outcome::Dropped { id, reason } => {
+                    tracing::warn!(id, reason = reason.as_str(), "webhook event dropped");
+                    id
+                }
+            };
+            self.handed.remove(&id);
+            if let Some(entry) = outbox.entries.iter_mut().find(|e| e.id == id) {
+                entry.delivered = true;
+                changed = true;
+            }
+        }
+        changed
+    }
+}

@@ -1,0 +1,193 @@
+//! DETECT: owns the panes of its lanes, judges their steps, and says what it found as evidence.
+//!
+//! A thin reducer around [`LaneDetector`]: the statistics are there, exactness is the engine's. Besides the detector a
+//! lane keeps the account of records that travelled with its batches, for `state export` and the metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flowshift_consumer::exchange::{LaneId, Watermarks};
+use flowshift_consumer::stage::{Reducer, StageError};
+use flowshift_detector::{FeedKind, LaneDetector, LaneState, MergeOutcome, Settings};
+use flowshift_proto::exchange::Batch;
+use flowshift_proto::reason::Reason;
+use flowshift_proto::state::{Chunk, Kind};
+use serde::{Deserialize, Serialize};
+
+use crate::convert::{evidence, pane};
+use crate::metrics::pipeline::PipelineMetrics;
+
+/// Version of the stored state.
+const STATE_VERSION: u32 = 1;
+
+/// What became of the records whose account travelled with a lane.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Records read.
+    pub records_in: u64,
+    /// Records in panes.
+    pub accounted: u64,
+    /// Records in no pane, by reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// Payloads or panes of the exchange that could not be read: a fault of ours.
+    pub unreadable: u64,
+}
+
+/// A lane's stored state.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LaneBody {
+    /// The statistics.
+    pub detector: LaneState,
+    /// The account.
+    pub account: Account,
+    /// Topology of the last batch with panes.
+    pub topology_hash: Vec<u8>,
+}
+
+impl LaneBody {
+    /// Reads a lane's committed state.
+    ///
+    /// # Errors
+    /// The bytes are not a lane's state, or of a version this program does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StageError> {
+        let chunk = Chunk::decode(bytes, Kind::Lane, STATE_VERSION).map_err(|e| StageError::with("lane state", e))?;
+        postcard::from_bytes(&chunk.body).map_err(|e| StageError::with("lane state", e))
+    }
+}
+
+/// Baselines that new lanes start with, by lane number.
+pub type Seed = BTreeMap<u16, LaneState>;
+
+/// The reducer of the job.
+#[derive(Debug)]
+pub struct Detect {
+    settings: Settings,
+    metrics: PipelineMetrics,
+    seed: Option<Arc<Seed>>,
+    lanes: BTreeMap<LaneId, Lane>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    detector: LaneDetector,
+    account: Account,
+    topology_hash: Vec<u8>,
+}
+
+impl Detect {
+    /// For lanes judged by these settings; a lane without state starts with its `seed`, if there is one.
+    pub fn new(settings: Settings, metrics: PipelineMetrics, seed: Option<Arc<Seed>>) -> Self {
+        Self { settings, metrics, seed, lanes: BTreeMap::new() }
+    }
+
+    fn lane(&mut self, lane: LaneId) -> Result<&mut Lane, StageError> {
+        self.lanes.get_mut(&lane).ok_or_else(|| StageError::new(format!("lane {lane} is not of this shard")))
+    }
+
+    fn detector(&self, state: LaneState) -> Result<LaneDetector, StageError> {
+        LaneDetector::from_state(self.settings.clone(), state).map_err(|e| StageError::with("lane state", e))
+    }
+}
+
+impl Reducer for Detect {
+    fn restore(&mut self, lane: LaneId, state: Option<&Bytes>) -> Result<(), StageError> {
+        let seeded = || self.seed.as_ref().and_then(|seed| seed.get(&lane.index())).cloned();
+        let restored = match state {
+            Some(bytes) => {
+                let body = LaneBody::decode(bytes)?;
+                let detector = self.detector(body.detector)?;
+                Lane { detector, account: body.account, topology_hash: body.topology_hash }
+            }
+            None => {
+                let detector = match seeded() {
+                    Some(state) => self.detector(state)?,
+                    None => LaneDetector::new(self.settings.clone()),
+                };
+                Lane { detector, account: Account::default(), topology_hash: Vec::new() }
+            }
+        };
+        self.lanes.insert(lane, restored);
+        Ok(())
+    }
+
+    fn apply(&mut self, lane: LaneId, payload: &Bytes) -> Result<(), StageError> {
+        let metrics = self.metrics.clone();
+        let lane = self.lane(lane)?;
+        let batch = match Batch::decode(payload) {
+            Ok(batch) => batch,
+            Err(error) => {
+                tracing::error!(error = %error, "payload of a batch cannot be read");
+                lane.account.unreadable += 1;
+                return Ok(());
+            }
+        };
+        lane.topology_hash = batch.topology_hash().to_vec();
+        for received in batch.panes() {
+            match pane::from_exchange(&received) {
+                Ok((pair, kind, start, cell)) => {
+                    if lane.detector.merge(&pair, kind, start, &cell) != MergeOutcome::Accepted {
+                        tracing::warn!(pair = %pair, pane = start, "pane came after its step was judged");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(error = %error, "pane of a batch cannot be read");
+                    lane.account.unreadable += 1;
+                }
+            }
+        }
+        if let Some(account) = batch.accounting() {
+            metrics.records_in.with_label_values(&["reports"]).inc_by(account.records_in);
+            metrics.records_accounted.inc_by(account.accounted);
+            lane.account.records_in += account.records_in;
+            lane.account.accounted += account.accounted;
+            for (reason, count) in account.reasons.iter().filter(|(_, count)| *count > 0) {
+                metrics.records_rejected.with_label_values(&[reason.as_str()]).inc_by(count);
+                *lane.account.reasons.entry(reason.as_str().to_owned()).or_default() += count;
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, lane: LaneId, watermarks: &Watermarks) -> Result<Vec<Bytes>, StageError> {
+        let mark = watermarks.get(0);
+        let index = lane.index();
+        let steps_judged = self.metrics.steps_judged.clone();
+        let lane = self.lane(lane)?;
+        if mark == i64::MIN {
+            return Ok(Vec::new());
+        }
+        let judged = lane.detector.close(FeedKind::Reports, mark);
+        steps_judged.inc_by(judged.iter().map(|e| e.steps).sum());
+        let encoded = judged.iter().map(|e| Bytes::from(evidence::encode(index, &lane.topology_hash, e)));
+        Ok(encoded.collect())
+    }
+
+    fn save(&mut self, lane: LaneId) -> Result<Vec<u8>, StageError> {
+        let lane = self.lane(lane)?;
+        let body = LaneBody {
+            detector: lane.detector.state().clone(),
+            account: lane.account.clone(),
+            topology_hash: lane.topology_hash.clone(),
+        };
+        let body = postcard::to_stdvec(&body).map_err(|e| StageError::with("lane state", e))?;
+        Ok(Chunk { version: STATE_VERSION, kind: Kind::Lane, body }.encode())
+    }
+}
+
+impl Account {
+    /// Adds another lane's account.
+    pub fn add(&mut self, other: &Self) {
+        self.records_in += other.records_in;
+        self.accounted += other.accounted;
+        self.unreadable += other.unreadable;
+        for (reason, count) in &other.reasons {
+            *self.reasons.entry(reason.clone()).or_default() += count;
+        }
+    }
+
+    /// Records in no pane for a reason.
+    pub fn reason(&self, reason: Reason) -> u64 {
+        self.reasons.get(reason.as_str()).copied().unwrap_or_default()
+    }
+}
