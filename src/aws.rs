@@ -34,7 +34,8 @@ pub struct Endpoints {
 impl Clients {
     /// Clients for AWS, or for the endpoints the settings name.
     pub async fn connect(settings: &AwsSettings) -> Self {
-        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let http =
+            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts());
         if let Some(region) = &settings.region {
             loader = loader.region(Region::new(region.clone()));

@@ -94,17 +94,16 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            bail!("data folder {} is used by another flowshift; stop it or choose another --data-dir", data_dir.display())
+            bail!(
+                "data folder {} is used by another flowshift; stop it or choose another --data-dir",
+                data_dir.display()
+            )
         }
         Err(std::fs::TryLockError::Error(error)) => Err(error).context(format!("lock file {}", path.display())),
     }
 }
 
-async fn serve(
-    folder: PathBuf,
-    ready: oneshot::Sender<anyhow::Result<Endpoints>>,
-    stopped: oneshot::Receiver<()>,
-) {
+async fn serve(folder: PathBuf, ready: oneshot::Sender<anyhow::Result<Endpoints>>, stopped: oneshot::Receiver<()>) {
     let started = async {
         let config = EmulatorConfig {
             data_dir: Some(folder.join("kinesis")),

@@ -8,6 +8,15 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+/// Ends the process without any clean-up when the named fail point is set to return (`FAILPOINTS` in the environment): the
+/// tests' kill -9 at a place. Nothing in a build without the embedded services.
+macro_rules! crash_point {
+    ($name:expr) => {
+        fail::fail_point!($name, |_| std::process::abort())
+    };
+}
+pub(crate) use crash_point;
+
 pub mod admin;
 pub mod app;
 pub mod aws;

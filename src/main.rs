@@ -8,6 +8,8 @@ use flowshift::command::{self, Failure};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Reads FAILPOINTS; does nothing in a build without fail points.
+    let _fail_points = fail::FailScenario::setup();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return command::report(&Failure::start(error)),

@@ -20,5 +20,9 @@ pub fn start(settings: &LogSettings) {
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // An error only says that logging was started before, which the tests do.
-    if json { builder.json().try_init().ok() } else { builder.try_init().ok() };
+    if json {
+        builder.json().try_init().ok()
+    } else {
+        builder.try_init().ok()
+    };
 }

@@ -3,6 +3,7 @@
 //! The order is: is the door open, is there room, is it a type we take, read, decode off the event loop, put, answer. Whatever
 //! way it ends, exactly one outcome is counted, also when the client hangs up (the future is dropped).
 
+use crate::crash_point;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -111,6 +112,7 @@ async fn take(inner: &Inner, route: Route, headers: &HeaderMap, body: Body) -> R
     inner.sink.put(accepted.records).await.inspect_err(|error| {
         tracing::warn!(route = route.label(), %error, "records not put");
     })?;
+    crash_point!("collect::before_ack");
     Ok(counts)
 }
 

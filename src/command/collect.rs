@@ -21,7 +21,10 @@ pub(super) async fn run(args: Collect) -> Result<(), Failure> {
     let admin = services::admin(&config, &metrics, &health).await?;
     let door = Door::open(&config, clients.kinesis, &metrics).await?;
     health.mark_started();
-    print_line(&format!("taking reports on http://{}, metrics on http://{}/metrics", door.served.address, admin.address));
+    print_line(&format!(
+        "taking reports on http://{}, metrics on http://{}/metrics",
+        door.served.address, admin.address
+    ));
     stopping.cancelled().await;
     door.close().await;
     admin.stop().await;

@@ -47,7 +47,10 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
         });
         print_line(&ready.to_string());
     } else {
-        print_line(&format!("taking reports on http://{}, metrics on http://{}/metrics", door.served.address, admin.address));
+        print_line(&format!(
+            "taking reports on http://{}, metrics on http://{}/metrics",
+            door.served.address, admin.address
+        ));
     }
     health.mark_started();
 
@@ -65,15 +68,21 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
         alone: true,
     };
     let running = tokio::spawn(app::run(job, leave.clone(), end_input));
-    let ended = wait(running, stopping, Box::new(move || Box::pin(async move {
-        door.close().await;
-        if args.drain {
-            ends.send_replace(Some(Instant::now()));
-        } else {
-            leave.cancel();
-        }
-        ends
-    })))
+    let ended = wait(
+        running,
+        stopping,
+        Box::new(move || {
+            Box::pin(async move {
+                door.close().await;
+                if args.drain {
+                    ends.send_replace(Some(Instant::now()));
+                } else {
+                    leave.cancel();
+                }
+                ends
+            })
+        }),
+    )
     .await;
     admin.stop().await;
     embedded.stop().await;

@@ -7,8 +7,7 @@
 use flowshift_consumer::metrics::EngineMetrics;
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// A metric could not be made or written.
@@ -90,10 +89,6 @@ impl Registrar {
 
     pub(super) fn int_gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
         self.add(name, IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    pub(super) fn gauge(&mut self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
-        self.add(name, Gauge::new(name, help))
     }
 
     pub(super) fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, MetricsError> {

@@ -79,10 +79,10 @@ pub fn snapshot_of(config: &Config, topology: &Topology) -> Result<StoredSnapsho
         account: s.account.clone(),
         name: s.name.clone(),
     });
-    let edges = topology.edges().iter().map(|e| Edge {
-        name: e.name.clone(),
-        cidrs: e.cidrs.iter().map(ToString::to_string).collect(),
-    });
+    let edges = topology
+        .edges()
+        .iter()
+        .map(|e| Edge { name: e.name.clone(), cidrs: e.cidrs.iter().map(ToString::to_string).collect() });
     let mut settings: BTreeMap<String, String> =
         config.result_settings().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     settings.insert("input.agent_interval_ms".into(), millis(config.input.agent_interval.get()).to_string());

@@ -4,6 +4,7 @@
 //! since it speaks of the receiver and not of one entry; other failures hold only their incident. Ends when its input ends
 //! and nothing is left, or at once on shutdown: what is left then is still in the committed outbox.
 
+use crate::crash_point;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,6 +209,7 @@ impl Worker {
     async fn finish(&self, delivery: &Delivery, dropped: Option<DropReason>) {
         let outcome = dropped.map_or("delivered", DropReason::as_str);
         self.metrics.deliveries.with_label_values(&[self.endpoint.name(), outcome]).inc();
+        crash_point!("webhook::before_done");
         let finished = Finished { endpoint: self.index, id: delivery.id.clone(), dropped };
         // The receiving side is gone only when the whole deliverer is: then the outbox keeps the entry.
         drop(self.finished.send(finished).await);

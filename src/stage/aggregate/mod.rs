@@ -84,8 +84,8 @@ impl Mapper for Aggregate {
     }
 
     fn load(&self, bytes: &Bytes) -> Result<SourceState, StageError> {
-        let chunk = Chunk::decode(bytes, Kind::Aggregate, STATE_VERSION)
-            .map_err(|e| StageError::with("aggregate state", e))?;
+        let chunk =
+            Chunk::decode(bytes, Kind::Aggregate, STATE_VERSION).map_err(|e| StageError::with("aggregate state", e))?;
         postcard::from_bytes(&chunk.body).map_err(|e| StageError::with("aggregate state", e))
     }
 }
@@ -174,6 +174,3 @@ impl Run<'_> {
         self.panes.flow(flow, agent);
     }
 }
-
-
-

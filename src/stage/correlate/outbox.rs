@@ -156,14 +156,8 @@ impl fmt::Debug for Outlet {
 impl Outlet {
     /// An outlet; without a deliverer every event counts as delivered, without a printer as printed.
     pub fn new(printer: Option<Printer>, deliverer: Option<Deliveries>) -> Self {
-        let mut outlet = Self {
-            printer,
-            deliveries: None,
-            outcomes: None,
-            handed: BTreeSet::new(),
-            drain: None,
-            draining: None,
-        };
+        let mut outlet =
+            Self { printer, deliveries: None, outcomes: None, handed: BTreeSet::new(), drain: None, draining: None };
         if let Some(deliverer) = deliverer {
             outlet.deliveries = Some(deliverer.queue);
             outlet.outcomes = Some(deliverer.outcomes);
