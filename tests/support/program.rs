@@ -163,9 +163,10 @@ impl Drop for Program {
     }
 }
 
-/// The last 40 lines of a file.
+/// The last 30 lines of a file, each cut to what a person reads.
 pub(crate) fn tail(path: &Path) -> String {
     let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
+    let cut = |line: &&str| line.chars().take(400).collect::<String>();
+    lines[lines.len().saturating_sub(30)..].iter().map(cut).collect::<Vec<_>>().join("\n")
 }
