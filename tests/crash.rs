@@ -36,11 +36,11 @@ const FAIL_POINTS: [(&str, u32); 10] = [
     ("map::after_cut", 2),
     ("map::mid_emit", 2),
     ("map::after_emit", 2),
-    ("map::after_settle", 2),
+    ("map::after_settle", 1),
     ("stage::after_outputs", 3),
     ("stage::after_chunks", 2),
     ("stage::after_commit", 2),
-    ("collect::before_ack", 40),
+    ("collect::before_ack", 20),
     ("webhook::before_done", 1),
 ];
 
@@ -320,18 +320,16 @@ fn ten_kills_at_random_moments_change_nothing() {
 }
 
 #[test]
-fn every_fail_point_at_several_counts_and_many_random_moments_change_nothing() {
+fn every_fail_point_at_every_earlier_count_and_many_random_moments_change_nothing() {
     if !tools::long() {
         return tools::skip(
             "crash",
-            "fail points at further counts and more random moments: only with tests/run --long",
+            "fail points at earlier counts and more random moments: only with tests/run --long",
         );
     }
     for (name, passes) in FAIL_POINTS {
-        let counts = [0, 1, passes * 2, passes * 4];
-        let reachable = if name.starts_with("webhook::") { &counts[..2] } else { &counts[..] };
-        for count in reachable {
-            at_fail_point(name, *count);
+        for count in 0..passes {
+            at_fail_point(name, count);
         }
     }
     for seed in 2..12 {

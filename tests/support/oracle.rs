@@ -56,7 +56,7 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Reads `records` of an export, and holds it to its own sum.
+    /// Reads `records` of an export, and holds it to its own sum and to that of the pairs.
     pub(crate) fn of(export: &Value) -> Self {
         let records = &export["records"];
         let reasons = records["reasons"].as_object().unwrap_or_else(|| panic!("no reasons in {records}"));
@@ -70,6 +70,9 @@ impl Records {
             reasons,
         };
         assert_eq!(all.incoming, all.accounted + all.reasons.values().sum::<u64>(), "records do not add up: {all:?}");
+        // An accounted record is in a pane, and in one only: every record has one flow.
+        let in_panes: u64 = exported(export).values().map(|counters| counters["flows"]).sum();
+        assert_eq!(all.accounted, in_panes, "accounted records are not in panes: {all:?}");
         all
     }
 
