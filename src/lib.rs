@@ -15,7 +15,6 @@ macro_rules! crash_point {
         fail::fail_point!($name, |_| std::process::abort())
     };
 }
-pub(crate) use crash_point;
 
 pub mod admin;
 pub mod app;

@@ -3,7 +3,6 @@
 //! The order is: is the door open, is there room, is it a type we take, read, decode off the event loop, put, answer. Whatever
 //! way it ends, exactly one outcome is counted, also when the client hangs up (the future is dropped).
 
-use crate::crash_point;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};

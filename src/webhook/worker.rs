@@ -4,7 +4,6 @@
 //! since it speaks of the receiver and not of one entry; other failures hold only their incident. Ends when its input ends
 //! and nothing is left, or at once on shutdown: what is left then is still in the committed outbox.
 
-use crate::crash_point;
 use std::sync::Arc;
 use std::time::Duration;
 
