@@ -151,3 +151,25 @@ fn poison_in_the_stream_is_counted_and_stops_and_skips_none_of_its_neighbours() 
     assert_eq!(records.refused().into_iter().collect::<Vec<_>>(), [("malformed", 6)]);
     assert_eq!(exported(&export)["subnet-a>subnet-b"]["flows"], 6);
 }
+
+#[test]
+fn counts_whose_sum_overflows_are_held_at_the_edge_and_their_neighbours_stay_exact() {
+    let site = Site::two_subnets();
+    let program = site.start();
+    let at = recently();
+    let mut most = [flow(at, 1), flow(at, 2), flow(at + 1_000, 3)];
+    for record in &mut most {
+        record["bytes"] = json!(u64::MAX);
+        record["rtt"] = json!({ "count": u64::MAX, "min_us": 1, "max_us": u64::MAX, "sum_us": u64::MAX });
+    }
+    let mut back = flow(at, 4);
+    (back["src"], back["dst"]) = (json!("10.77.2.10"), json!("10.77.1.10"));
+    let answer = send(&program, &[&most[..], &[back]].concat());
+    assert!(answer.status == 200 || answer.json()["error"] == "malformed", "{answer:?}");
+    assert_eq!(http::get(&program.admin, "/livez").unwrap().status, 200);
+    program.finish();
+    let export = site.export();
+    let records = Records::of(&export);
+    assert_eq!(records.incoming, 4, "{records:?}");
+    assert_eq!(exported(&export)["subnet-b>subnet-a"]["bytes"], 1_000);
+}
