@@ -1,4 +1,91 @@
-//! A stateful Kinesis consumer.
+//! A stateful consumer for Amazon Kinesis Data Streams: state and checkpoint are committed together, fenced, in
+//! DynamoDB, so that every record counts once whatever dies in between.
+//!
+//! It is a library of its own: streams, shards, leases, lanes, state. It does not know what the records mean; a job
+//! implements one of three small traits of [`stage`].
+//!
+//! # What is promised
+//!
+//! * **Effectively-once state.** A record's effect on committed state happens once: through crashes, lease moves,
+//!   paused workers that wake up later, lost answers, throttling, repeated puts between the stages, and resharding.
+//!   What a *producer* puts twice is two records.
+//! * **Nothing is skipped on an error.** A stage that fails stops its shard; the shard starts again from its commit,
+//!   after a growing pause, and says so ([`metrics`], logs). Bytes that cannot be read are the stage's to count.
+//! * **Outputs at least once, with the same bytes.** What a reducer or stage puts into a stream may stand there again
+//!   after a crash; mappers' batches are numbered and repeats of them are dropped by the lanes.
+//! * **Lost means stopped.** A missing batch number is proof of loss and stops the shard.
+//! * **A seed reproduces a run.** Time is tokio's, the wall clock is an argument, streams and tables are traits.
+//!
+//! Not promised: side effects outside the state are the stage's own business (a [`Handle`](run::Handle) tells when the
+//! lease is lost). Records that expire before they were read are gone. This width reads by polling, leaves de-aggregation
+//! to the stage, starts every new row at the oldest record, and is not to run beside live workers of a Java KCL
+//! application on the same lease table.
+//!
+//! # A stage in twenty lines
+//!
+//! ```no_run
+//! use flowshift_consumer::log::Record;
+//! use flowshift_consumer::run::{Worker, WorkerError};
+//! use flowshift_consumer::stage::{Stage, StageError, StatePart};
+//!
+//! /// Counts the bytes of one shard.
+//! #[derive(Default)]
+//! struct Bytes(u64);
+//!
+//! impl Stage for Bytes {
+//!     fn restore(&mut self, parts: Vec<StatePart>) -> Result<(), StageError> {
+//!         for (_, stored) in parts {
+//!             let number = stored.as_ref().try_into().map_err(|e| StageError::with("stored count", e))?;
+//!             self.0 += u64::from_be_bytes(number);
+//!         }
+//!         Ok(())
+//!     }
+//!     fn process(&mut self, record: &Record) -> Result<(), StageError> {
+//!         self.0 += record.data.len() as u64;
+//!         Ok(())
+//!     }
+//!     fn save(&mut self) -> Result<Vec<StatePart>, StageError> {
+//!         Ok(vec![("bytes".into(), self.0.to_be_bytes().to_vec().into())])
+//!     }
+//! }
+//!
+//! # async fn serve(worker: Worker) -> Result<(), WorkerError> {
+//! # let (leave, (_ends, end_input)) = (tokio_util::sync::CancellationToken::new(), tokio::sync::watch::channel(None));
+//! worker.stage("my-stream", |_shard, _lease| Bytes::default()).run(leave, end_input).await
+//! # }
+//! ```
+//!
+//! `examples/word_count.rs` is a whole program: run it, kill it with signal 9, run it again. A job over keys that any
+//! shard may carry takes a [`Mapper`](stage::Mapper) and a [`Reducer`](stage::Reducer); `tests/simulation` has a small
+//! pair of them.
+//!
+//! # Reading order
+//!
+//! 1. [`stage`]: the traits a job implements.
+//! 2. [`run`]: the worker, the leader, and the drivers that call the traits.
+//! 3. [`commit`]: chunks, manifests, fences, cuts: how state and checkpoint move together.
+//! 4. [`lease`]: the row that is the only commit point, and who may write it.
+//! 5. [`exchange`]: what travels from mappers to lanes: numbered batches, marks, source set, watermarks.
+//! 6. [`log`] and [`table`]: the seams to Kinesis and DynamoDB, each with a twin in memory; [`shard`], [`clock`].
+//! 7. [`inspect`]: reading committed state from outside; [`metrics`].
+//!
+//! # Fail points
+//!
+//! With the feature `failpoints` of the crate `fail`, and `FailScenario::setup` called at the start, the process aborts
+//! without any clean-up at a place that the environment variable `FAILPOINTS` names, as in
+//! `FAILPOINTS='map::after_cut=2*off->return'` (the third time). Without the feature they are nothing.
+//!
+//! | name | the process dies |
+//! |---|---|
+//! | `map::after_chunks` | after a mapper's state is stored, before the cut that names it |
+//! | `map::after_cut` | after a batch is cut, before any of it is emitted |
+//! | `map::mid_emit` | after each acknowledged request of a batch |
+//! | `map::after_emit` | after a whole batch is emitted |
+//! | `map::after_settle` | after the checkpoint moved behind the last batch, at a shard's or the input's end |
+//! | `stage::after_outputs` | after a commit's outputs are acknowledged, before its state is stored |
+//! | `stage::after_chunks` | after the state is stored, before the row names it |
+//! | `stage::after_commit` | after the row names it |
+
 pub mod clock;
 pub mod commit;
 pub mod exchange;

@@ -70,8 +70,8 @@ mod tests {
         let name = TableName { name: "state".into(), key: STATE_KEY };
         let epochs = Epochs::new(Arc::new(MemoryTable::default()), name, stream);
         let (a, b) = ("lane-a".to_owned(), "lane-b".to_owned());
-        assert_eq!(epochs.raise(&[a.clone()], 0).await.unwrap(), 1);
-        assert_eq!(epochs.raise(&[a.clone()], 0).await.unwrap(), 2);
+        assert_eq!(epochs.raise(std::slice::from_ref(&a), 0).await.unwrap(), 1);
+        assert_eq!(epochs.raise(std::slice::from_ref(&a), 0).await.unwrap(), 2);
         assert_eq!(epochs.raise(&[a.clone(), b.clone()], 0).await.unwrap(), 3);
         assert_eq!(epochs.raise(&[b], 9).await.unwrap(), 10);
         assert_eq!(epochs.raise(&[a], 0).await.unwrap(), 4);

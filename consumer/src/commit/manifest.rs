@@ -1,4 +1,7 @@
-//! The manifest on the lease row: which chunks are the committed state, and which checkpoint they belong to.
+//! The list of state parts that a lease row names.
+//!
+//! It stands in the row itself, beside the checkpoint it belongs to: one conditional write moves both, so state and
+//! checkpoint cannot part. Invariant: a part that a live manifest names is never overwritten by the next generation.
 
 use bytes::Bytes;
 use prost::Message;

@@ -1,5 +1,7 @@
-//! Attribute names of a lease row: KCL's, and our own behind the prefix `fs_` (KCL's updates name their attributes, so
-//! ours survive a Java writer).
+//! Attribute names of a lease row: KCL 3.x's, and our own behind the prefix `fs_`.
+//!
+//! KCL's updates name the attributes they change, so ours survive a Java writer, and its dashboards read ours. The names
+//! are a stored format: none is renamed or given a second meaning.
 
 /// Hash key: the shard id.
 pub const KEY: &str = "leaseKey";

@@ -1,4 +1,8 @@
-//! Reading a lease row.
+//! A lease row as read: KCL's items, and ours beside them.
+//!
+//! Reading is lenient where another program may have written (an unknown attribute is left alone, one that
+//! older rows lack has its default) and strict where only we write (a broken cut or manifest is an error, never a fresh start).
+//! Not here: writing, which is [`HeldLease`](super::HeldLease)'s alone.
 
 use std::fmt;
 

@@ -1,4 +1,7 @@
 //! The log seam on Kinesis, by the official SDK.
+//!
+//! Here: five calls, and which error codes mean what ([`LogError`] says whether a retry helps, so no caller reads
+//! strings). Not here: retries of the SDK (the client's), pauses between reads (`run::fetch`), batching ([`put_all`](super::put_all)).
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};

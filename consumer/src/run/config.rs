@@ -1,4 +1,7 @@
-//! Settings of a worker.
+//! Settings of a worker: who it is, its tables, its times.
+//!
+//! Plain values; nothing here reads a file or the environment. What they must satisfy together (a renewal well below
+//! failover, say) is for the caller to check: the defaults do.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::DriveError;
-use super::map_driver::lane_entry;
+use super::map_run::lane_entry;
 use crate::commit::STATE_KEY;
 use crate::exchange::{Control, Envelope, FeedKinds, Lanes, Message, SourceId, SourceSet, Status};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
@@ -121,8 +121,8 @@ impl SourceControl {
         let n = row.cut.as_ref().map_or(0, |cut| i64::try_from(cut.n).unwrap_or(i64::MAX));
         let stuck = self.still(row, "cut", n) >= self.plan.stuck_after;
         const WHAT: [&str; 4] = ["data0", "data1", "data2", "data3"];
-        for kind in 0..self.plan.kinds.count() {
-            let quiet = self.still(row, WHAT[kind], row.data[kind]) >= self.plan.idle_after;
+        for (kind, what) in WHAT.into_iter().enumerate().take(self.plan.kinds.count()) {
+            let quiet = self.still(row, what, row.data[kind]) >= self.plan.idle_after;
             if row.status[kind] != Status::Live || !(stuck || (quiet && row.at_tip)) {
                 continue;
             }

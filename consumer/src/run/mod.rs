@@ -1,20 +1,29 @@
 //! Running a job: the worker, the leader, and one driver task per held lease.
 //!
-//! Read in this order: [`worker`] (who runs what), [`leader`] (who decides), [`fetch`], [`stage_driver`] (state and
-//! checkpoint), [`map_driver`] (cuts), [`lane_stage`] (marks around a reducer), [`control`] (source set, idleness).
+//! Read in this order: `worker` (how a job is put together), `runner` (its shards), `leader` (who decides) and `beat` (who
+//! lives), `role` and `task` (what a driver is and is given), `fetch`, `stage_driver` (state and checkpoint),
+//! `map_driver`, `map_run`, `map_commit` (batches and cuts), `lane_stage` (marks around a reducer), `control` (source
+//! set, idleness). Not here: what is written ([`crate::commit`]) and sent ([`crate::exchange`]).
 
+mod beat;
 mod config;
 mod control;
 mod fetch;
 mod lane_stage;
 mod leader;
+mod map_commit;
 mod map_driver;
+mod map_run;
+mod role;
+mod runner;
 mod stage_driver;
+mod task;
 mod worker;
 
 pub use config::{Tables, Timing, WorkerConfig};
 pub use lane_stage::{LaneStage, split_marks};
-pub use worker::{Handle, Worker, WorkerError};
+pub use role::Handle;
+pub use worker::{Worker, WorkerError};
 
 /// Ends the process without any clean-up when the named fail point is set to return: the tests' kill -9 at a place.
 macro_rules! crash_point {

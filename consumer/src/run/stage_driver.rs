@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, Fetched};
+use super::task::ShardTask;
 use super::{DriveError, Exit, crash_point};
 use crate::commit::{Fence, Manifest, Part};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::log::put_all;
-use crate::run::worker::ShardTask;
 use crate::stage::{Stage, StatePart};
 use crate::table::{Condition, Update, Value};
 

@@ -1,4 +1,7 @@
-//! The table seam in memory: the same conditional-write rules as DynamoDB, for tests and simulations.
+//! Tables in memory, with the same conditions, for simulations and tests.
+//!
+//! A call takes effect at one moment under one lock, which is what a single-item write is in DynamoDB. Faults are not
+//! simulated here but by who wraps it (`tests/simulation/port.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,7 @@
-//! Attribute values and items, as far as the engine and KCL's lease rows need them.
+//! Attribute values and items, as much of DynamoDB's types as leases and state need.
+//!
+//! Anything else in a row is kept out of sight as [`Value::Other`]: rows are changed by updates of named attributes,
+//! never written back whole, so what we do not understand is not lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,7 +4,10 @@
 //! resharded meanwhile. At the end every record must have been counted exactly once, by an oracle that only knows what
 //! was put into the input stream. `FLOWSHIFT_SEED=n` replays one seed; `FLOWSHIFT_SEEDS=n` sets how many are tried.
 
+#![allow(clippy::unwrap_used)]
+
 mod job;
+mod port;
 mod world;
 
 use std::collections::BTreeMap;

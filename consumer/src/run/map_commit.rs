@@ -1,0 +1,105 @@
+//! What a mapper commits: the cut of the next batch with the state before it, or the end of the last one.
+//!
+//! Invariant: one conditional write of the lease row moves checkpoint, state and cut together; the state that the row
+//! names is already stored by then.
+
+use super::map_run::{Computed, End, MapRun};
+use super::{DriveError, crash_point};
+use crate::commit::{Cut, Manifest, Part};
+use crate::exchange::Status;
+use crate::lease::{Checkpoint, attribute};
+use crate::log::Record;
+use crate::stage::Mapper;
+use crate::table::{Condition, Update, Value};
+
+impl<M: Mapper> MapRun<'_, M> {
+    /// Commits the cut of the batch `computed`; refused when the leader meanwhile put a source of its kinds out.
+    pub(super) async fn cut(
+        &mut self,
+        records: &[Record],
+        at_tip: bool,
+        end: &End,
+        computed: &Computed<M::State>,
+    ) -> Result<(), DriveError> {
+        let (update, part) = self.state_update(&self.checkpoint).await?;
+        crash_point!("map::after_chunks");
+        let sequence = |record: Option<&Record>| record.map(|r| r.sequence.to_string()).unwrap_or_default();
+        let cut = Cut {
+            epoch: self.fence.epoch,
+            n: self.n + 1,
+            first: sequence(records.first()),
+            last: sequence(records.last()),
+            records: records.len() as u64,
+            snapshot: self.prepared.as_ref().map(|(s, _)| s.hash().to_owned()).unwrap_or_default(),
+            semantics: self.mapper.semantics(),
+            crc: computed.crc,
+            watermarks: computed.watermarks.as_slice().to_vec(),
+            end: !matches!(end, End::No),
+            children: match end {
+                End::Shard(children) => children.iter().map(|c| c.as_str().to_owned()).collect(),
+                End::No | End::Input => Vec::new(),
+            },
+            lanes: u32::from(self.exchange.lanes.count()),
+        };
+        let pending = match (end, records.last()) {
+            (End::Shard(_), _) => Checkpoint::ShardEnd,
+            (_, Some(last)) => Checkpoint::At(last.sequence.clone()),
+            (_, None) => self.checkpoint.clone(),
+        };
+        let n = Value::number(cut.n);
+        let mut update = update
+            .set(attribute::PENDING, Value::string(pending.to_string()))
+            .set(attribute::PENDING_SUB_SEQUENCE, Value::number(0))
+            .set(attribute::CUT, Value::B(cut.encode_bytes()))
+            .set(attribute::TIP, Value::number(i64::from(at_tip)));
+        let mut live = Vec::new();
+        for kind in (0..computed.kinds.len()).filter(|kind| computed.kinds[*kind]) {
+            update = update.set(attribute::DATA[kind], n.clone());
+            let code = Value::number(Status::Live.code());
+            let mut allowed = vec![Condition::Equals(attribute::STATUS[kind], code)];
+            if Status::initial(kind) == Status::Live {
+                allowed.push(Condition::Absent(attribute::STATUS[kind]));
+            }
+            live.push(Condition::Any(allowed));
+        }
+        let condition = if live.is_empty() { Condition::None } else { Condition::All(live) };
+        self.task.lease.write(update, condition).await?;
+        self.committed = Some(part);
+        Ok(())
+    }
+
+    /// Puts the state as it is now (before the next batch) and names it in an update that also moves the checkpoint.
+    async fn state_update(&self, checkpoint: &Checkpoint) -> Result<(Update, Part), DriveError> {
+        let plain = self.mapper.save(&self.state)?;
+        let crc = crc32fast::hash(&plain);
+        let same = |part: &&Part| part.crc == crc && part.length == plain.len() as u64;
+        let part = match self.committed.as_ref().filter(same) {
+            Some(part) => part.clone(),
+            None => {
+                let generation = self.committed.as_ref().map_or(0, |p| p.generation) + 1;
+                let (key, lost) = (self.task.lease.key(), self.task.lease.lost());
+                self.task.chunks.put(key, generation, self.fence, &plain, lost).await?
+            }
+        };
+        let manifest = Manifest::new(checkpoint.to_string(), vec![part.clone()]);
+        let update = Update::new()
+            .set(attribute::CHECKPOINT, Value::string(checkpoint.to_string()))
+            .set(attribute::SUB_SEQUENCE, Value::number(0))
+            .set(attribute::SWITCHES, Value::number(0))
+            .set(attribute::MANIFEST, Value::B(manifest.encode_bytes()));
+        Ok((update, part))
+    }
+
+    /// Every batch so far is emitted: moves the checkpoint behind the last one, without a cut pending.
+    pub(super) async fn settle(&mut self, checkpoint: &Checkpoint) -> Result<(), DriveError> {
+        let (update, part) = self.state_update(checkpoint).await?;
+        let mut update = update.remove(attribute::PENDING).remove(attribute::PENDING_SUB_SEQUENCE);
+        if *checkpoint == Checkpoint::ShardEnd {
+            update = self.task.with_children(update).await?;
+        }
+        self.task.lease.write(update, Condition::None).await?;
+        self.committed = Some(part);
+        crash_point!("map::after_settle");
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! Numbered batches of one input shard, each cut before it is emitted.
+//!
+//! The cycle: compute the batch, commit its cut together with the state *as it was before the batch* and the end of the
+//! batch before it, emit, and only when every record is acknowledged go on. A new owner finds the cut, reads exactly its
+//! range, recomputes, proves by the checksum that it says the same, and emits it again.
+//! Invariant: batch n + 1 is cut only after every record of n was acknowledged.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::fetch;
+use super::map_driver::Exchange;
+use super::stage_driver::{check_checkpoint, load_parts};
+use super::task::ShardTask;
+use super::{DriveError, crash_point};
+use crate::commit::{Cut, Fence, Part, Snapshot};
+use crate::exchange::{BatchPart, Envelope, Lanes, Message, SourceId, Status, Watermarks};
+use crate::lease::{Checkpoint, LeaseError, attribute};
+use crate::log::{Entry, Record, put_all};
+use crate::shard::{SequenceNumber, ShardId};
+use crate::stage::{Batch, Mapped, Mapper, StageError};
+use crate::table::{Condition, Update, Value};
+
+/// How a source ends.
+#[derive(Debug, Clone, Default)]
+pub(super) enum End {
+    /// It does not.
+    #[default]
+    No,
+    /// The finite input is over.
+    Input,
+    /// The shard is closed; these go on.
+    Shard(Vec<ShardId>),
+}
+
+/// One shard's way from batch to batch.
+pub(super) struct MapRun<'a, M: Mapper> {
+    pub(super) task: &'a ShardTask,
+    pub(super) mapper: &'a M,
+    pub(super) exchange: Exchange,
+    source: SourceId,
+    pub(super) state: M::State,
+    pub(super) prepared: Option<(Snapshot, M::Prepared)>,
+    pub(super) fence: Fence,
+    /// Number of the last batch emitted whole.
+    pub(super) n: u64,
+    /// End of that batch.
+    pub(super) checkpoint: Checkpoint,
+    /// The committed part; the next one goes to the other slot, however often it must be written.
+    pub(super) committed: Option<Part>,
+    pub(super) cut_at: Instant,
+}
+
+/// A computed batch, ready to be cut and emitted.
+pub(super) struct Computed<S> {
+    next: S,
+    pub(super) kinds: [bool; 4],
+    pub(super) watermarks: Watermarks,
+    entries: Vec<Entry>,
+    pub(super) crc: u32,
+}
+
+impl<'a, M: Mapper> MapRun<'a, M> {
+    /// Takes over what the row and the committed state say, and emits again what was cut and perhaps not emitted.
+    pub(super) async fn start(task: &'a ShardTask, mapper: &'a M, exchange: Exchange) -> Result<Self, DriveError> {
+        let row = task.lease.row().await?;
+        let part = match &row.manifest {
+            Some(manifest) => {
+                check_checkpoint(manifest, &row)?;
+                manifest.part(task.lease.key()).cloned()
+            }
+            None => None,
+        };
+        let state = match &part {
+            Some(part) => mapper.load(&task.chunks.get(part).await?)?,
+            None => {
+                let parents = load_parts(task, &task.parents_parts(&row).await?).await?;
+                let parents: Result<Vec<_>, _> = parents.iter().map(|(_, bytes)| mapper.load(bytes)).collect();
+                mapper.inherit(parents?)
+            }
+        };
+        let source = SourceId { stream: task.context.stream.clone(), shard: task.context.shard.clone() };
+        let counter = task.lease.fence_counter();
+        let own = row.cut.as_ref().filter(|cut| Some(cut.epoch) == row.epoch && row.manifest.is_some());
+        let mut run = Self {
+            task,
+            mapper,
+            exchange,
+            source,
+            state,
+            prepared: None,
+            fence: Fence { epoch: row.epoch.unwrap_or_default(), counter },
+            n: 0,
+            checkpoint: row.checkpoint.clone(),
+            committed: part,
+            cut_at: Instant::now(),
+        };
+        match own {
+            None => run.fence.epoch = run.claim_epoch().await?,
+            Some(cut) => match &row.pending {
+                None => run.n = cut.n,
+                Some(pending) => {
+                    run.n = cut.n - 1;
+                    run.replay(cut, pending.clone()).await?;
+                }
+            },
+        }
+        let floors = row.floor.map(|floor| floor.unwrap_or(i64::MIN));
+        run.mapper.raise(&mut run.state, &Watermarks::from_slice(&floors));
+        Ok(run)
+    }
+
+    /// A row without a valid cut of its own starts a new epoch at n = 1.
+    async fn claim_epoch(&self) -> Result<u64, DriveError> {
+        let task = self.task;
+        let epoch = task.epochs.raise(&[task.lease.key().to_owned()], 0).await?;
+        let update = Update::new()
+            .set(attribute::EPOCH, Value::number(epoch))
+            .remove(attribute::CUT)
+            .remove(attribute::PENDING)
+            .remove(attribute::PENDING_SUB_SEQUENCE);
+        task.lease.write(update, Condition::None).await?;
+        Ok(epoch)
+    }
+
+    /// Emits a batch that an earlier owner (perhaps this one) cut and may not have emitted whole.
+    async fn replay(&mut self, cut: &Cut, pending: Checkpoint) -> Result<(), DriveError> {
+        let ours = self.mapper.semantics();
+        if cut.semantics != ours {
+            return Err(DriveError::Semantics { n: cut.n, cut: cut.semantics, ours });
+        }
+        let (task, shard) = (self.task, &self.task.context.shard);
+        let range = SequenceNumber::new(&cut.first).zip(SequenceNumber::new(&cut.last));
+        let records = match range {
+            None => Vec::new(),
+            Some((first, last)) => {
+                fetch::read_range(&*task.log, task.stream(), shard, &first, &last, task.timing.poll).await?
+            }
+        };
+        let expired = cut.records.saturating_sub(records.len() as u64);
+        let end = match (cut.end, cut.children.is_empty()) {
+            (false, _) => End::No,
+            (true, true) if pending != Checkpoint::ShardEnd => End::Input,
+            (true, _) => End::Shard(cut.children.iter().map(ShardId::new).collect()),
+        };
+        let snapshot = task.snapshots.load(&cut.snapshot).await?;
+        self.prepare(snapshot)?;
+        let computed = self.compute(&records, expired, &end)?;
+        if expired > 0 {
+            tracing::error!(shard = %shard, batch = cut.n, expired, "records of a cut batch expired before it was emitted");
+        } else if computed.crc != cut.crc {
+            return Err(DriveError::Diverged { n: cut.n, cut: cut.crc, ours: computed.crc });
+        }
+        tracing::info!(shard = %shard, batch = cut.n, records = records.len(), "emitting a cut batch again");
+        self.emit(computed.entries).await?;
+        self.state = computed.next;
+        self.n = cut.n;
+        self.checkpoint = pending;
+        Ok(())
+    }
+
+    /// One whole cycle: compute, cut, emit.
+    pub(super) async fn batch(&mut self, records: &[Record], at_tip: bool, end: &End) -> Result<(), DriveError> {
+        let snapshot = self.exchange.snapshot.borrow().clone();
+        if self.prepared.as_ref().is_none_or(|(s, _)| *s != snapshot) {
+            self.task.snapshots.store(&snapshot).await?;
+            self.prepare(snapshot)?;
+        }
+        loop {
+            let computed = self.compute(records, 0, end)?;
+            if !self.counted(&computed.kinds).await? {
+                continue;
+            }
+            match self.cut(records, at_tip, end, &computed).await {
+                // The leader put the source out meanwhile: come back first, under a floor.
+                Err(DriveError::Lease(LeaseError::Refused)) => continue,
+                other => other?,
+            }
+            crash_point!("map::after_cut");
+            self.emit(computed.entries).await?;
+            crash_point!("map::after_emit");
+            self.task.metrics.batch(self.task.stream(), records.len());
+            self.state = computed.next;
+            self.n += 1;
+            if let Some(last) = records.last() {
+                self.checkpoint = Checkpoint::At(last.sequence.clone());
+            }
+            self.cut_at = Instant::now();
+            return Ok(());
+        }
+    }
+
+    fn prepare(&mut self, snapshot: Snapshot) -> Result<(), StageError> {
+        let prepared = self.mapper.prepare(&snapshot)?;
+        self.prepared = Some((snapshot, prepared));
+        Ok(())
+    }
+
+    fn compute(&self, records: &[Record], expired: u64, end: &End) -> Result<Computed<M::State>, DriveError> {
+        let Some((_, prepared)) = &self.prepared else {
+            return Err(StageError::new("no snapshot prepared").into());
+        };
+        let mut next = self.state.clone();
+        let batch = Batch { shard: &self.task.context, records, expired };
+        let mapped = self.mapper.map(&mut next, &batch, prepared)?;
+        if matches!(end, End::Input) {
+            self.mapper.raise(&mut next, &Watermarks::END);
+        }
+        let watermarks = self.mapper.watermarks(&next);
+        let entries = self.envelopes(&mapped, watermarks, end);
+        let mut crc = crc32fast::Hasher::new();
+        entries.iter().for_each(|entry| crc.update(&entry.data));
+        Ok(Computed { next, kinds: mapped.kinds, watermarks, entries, crc: crc.finalize() })
+    }
+
+    fn envelopes(&self, mapped: &Mapped, watermarks: Watermarks, end: &End) -> Vec<Entry> {
+        let heartbeat = [Bytes::new()];
+        let children = match end {
+            End::Shard(children) => children.clone(),
+            End::No | End::Input => Vec::new(),
+        };
+        let mut entries = Vec::new();
+        for lane in self.exchange.lanes.all() {
+            let parts = mapped.parts.get(&lane).filter(|parts| !parts.is_empty());
+            let parts = parts.map_or(&heartbeat[..], Vec::as_slice);
+            for (index, payload) in (0u32..).zip(parts) {
+                let part = BatchPart {
+                    source: self.source.clone(),
+                    epoch: self.fence.epoch,
+                    n: self.n + 1,
+                    part: index,
+                    parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
+                    watermarks,
+                    end: !matches!(end, End::No),
+                    children: children.clone(),
+                    payload: payload.clone(),
+                };
+                entries.push(lane_entry(self.exchange.lanes, lane, &Message::Batch(part)));
+            }
+        }
+        entries
+    }
+
+    /// Whether the source counts for every kind in the batch. If not, asks to come back, waits for its floor, raises
+    /// the state to it and returns `false`: the batch must be computed again.
+    async fn counted(&mut self, kinds: &[bool; 4]) -> Result<bool, DriveError> {
+        let row = self.task.lease.row().await?;
+        let out = |row: &crate::lease::LeaseRow, kind: usize| kinds[kind] && row.status[kind] != Status::Live;
+        if !(0..kinds.len()).any(|kind| out(&row, kind)) {
+            return Ok(true);
+        }
+        loop {
+            let row = self.task.lease.refresh().await?;
+            let mut waiting = false;
+            for kind in (0..kinds.len()).filter(|kind| out(&row, *kind)) {
+                waiting = true;
+                if row.status[kind] == Status::Idle {
+                    let ask = Value::number(Status::Return.code());
+                    let update = Update::new().set(attribute::STATUS[kind], ask);
+                    match self.task.lease.write(update, Condition::None).await {
+                        Ok(()) | Err(LeaseError::Refused) => {}
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+            }
+            if !waiting {
+                let floors = row.floor.map(|floor| floor.unwrap_or(i64::MIN));
+                self.mapper.raise(&mut self.state, &Watermarks::from_slice(&floors));
+                return Ok(false);
+            }
+            tokio::select! {
+                biased;
+                () = self.task.lease.lost().cancelled() => return Err(LeaseError::Lost.into()),
+                () = tokio::time::sleep(self.task.timing.poll) => {}
+            }
+        }
+    }
+
+    async fn emit(&self, entries: Vec<Entry>) -> Result<(), DriveError> {
+        let stop = self.task.lease.lost();
+        put_all(&*self.task.log, &self.exchange.stream, entries, stop, |_acknowledged| {
+            crash_point_mid_emit();
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+fn crash_point_mid_emit() {
+    crash_point!("map::mid_emit");
+}
+
+/// The exchange record of a lane. The partition key names the lane; the explicit hash key places it.
+pub(crate) fn lane_entry(lanes: Lanes, lane: crate::exchange::LaneId, message: &Message) -> Entry {
+    Entry {
+        partition_key: lane.index().to_string(),
+        hash_key: Some(lanes.hash_key(lane)),
+        data: Envelope::encode(message),
+    }
+}

@@ -1,0 +1,73 @@
+//! What a driver is given: its shard, the lease it holds, and the stores it may use.
+//!
+//! Nothing here runs by itself; [`super::runner`] makes a task per acquired lease, the drivers use it.
+//! Invariant: a task lives no longer than the lease it was made with.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{DriveError, Timing};
+use crate::commit::{Chunks, Epochs, Part, Snapshots};
+use crate::lease::{HeldLease, LeaseRow, attribute};
+use crate::log::Log;
+use crate::metrics::EngineMetrics;
+use crate::shard::ShardId;
+use crate::stage::ShardContext;
+use crate::table::{Table, TableName, Update, Value};
+
+/// Everything a driver knows of its shard.
+#[derive(Debug)]
+pub(crate) struct ShardTask {
+    pub(crate) context: ShardContext,
+    pub(crate) lease: Arc<HeldLease>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) table: Arc<dyn Table>,
+    pub(crate) leases: TableName,
+    pub(crate) chunks: Chunks,
+    pub(crate) epochs: Epochs,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) timing: Timing,
+    pub(crate) leave: CancellationToken,
+    pub(crate) ends: watch::Receiver<Option<Instant>>,
+    pub(crate) metrics: EngineMetrics,
+    pub(crate) state_keys: Vec<String>,
+}
+
+impl ShardTask {
+    pub(crate) fn stream(&self) -> &str {
+        &self.context.stream.name
+    }
+
+    /// Whether nothing new can be in the shard after what a read begun at `asked` saw.
+    pub(crate) fn input_ended_before(&self, asked: Instant) -> bool {
+        self.ends.borrow().is_some_and(|at| asked >= at)
+    }
+
+    /// The committed parts of the shard's parents.
+    pub(crate) async fn parents_parts(&self, row: &LeaseRow) -> Result<Vec<Part>, DriveError> {
+        let mut parts: Vec<Part> = Vec::new();
+        for parent in &row.parents {
+            let Some(item) = self.table.get(&self.leases, parent.as_str()).await? else { continue };
+            let parent = LeaseRow::read(&item).map_err(crate::lease::LeaseError::Row)?;
+            parts.extend(parent.and_then(|p| p.manifest).into_iter().flat_map(|m| m.parts));
+        }
+        Ok(parts)
+    }
+
+    /// The shards that came from this one.
+    pub(crate) async fn children(&self) -> Result<Vec<ShardId>, DriveError> {
+        let shards = self.log.shards(self.stream()).await?;
+        let mine = shards.into_iter().filter(|s| s.parents.contains(&self.context.shard));
+        Ok(mine.map(|s| s.id).collect())
+    }
+
+    /// Adds `childShardIds`, as KCL writes them at shard end.
+    pub(crate) async fn with_children(&self, update: Update) -> Result<Update, DriveError> {
+        let children: BTreeSet<String> = self.children().await?.iter().map(|c| c.as_str().to_owned()).collect();
+        if children.is_empty() { Ok(update) } else { Ok(update.set(attribute::CHILDREN, Value::Ss(children))) }
+    }
+}
