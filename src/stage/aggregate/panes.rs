@@ -11,7 +11,7 @@ use bytes::Bytes;
 use flowshift_consumer::exchange::{LaneId, Lanes};
 use flowshift_consumer::stage::{Mapped, StageError};
 use flowshift_detector::pane::{self, Counters, PeerCounts};
-use flowshift_detector::{PaneCell, Subnet};
+use flowshift_detector::{Pair, PaneCell, Subnet};
 use flowshift_proto::exchange::{Accounting, Builder, Subnet as WireSubnet};
 use flowshift_proto::flow::{FeedKind, FlowRecord, Rtt};
 use flowshift_proto::reason::Reason;
@@ -24,13 +24,15 @@ use crate::topology::Place;
 /// Largest payload of a lane's part: an exchange record is at most 1 MiB with its envelope.
 const PART_BYTES: usize = 900_000;
 
+/// The place of one additive counter.
+type Field = fn(&mut Counters) -> &mut u64;
 /// An end of a pair while a batch is mapped: a subnet's index, or an edge's number after all subnets.
 type End = u32;
 /// (lane, source, destination, pane start in epoch seconds).
 type Key = (LaneId, End, End, i64);
 
 /// Panes and account of one batch.
-pub(super) struct BatchPanes<'a> {
+pub(in crate::stage) struct BatchPanes<'a> {
     lanes: Lanes,
     rules: &'a Rules,
     /// Edges met in this batch, in the order of their first flow.
@@ -40,7 +42,7 @@ pub(super) struct BatchPanes<'a> {
 }
 
 impl<'a> BatchPanes<'a> {
-    pub(super) fn new(lanes: Lanes, rules: &'a Rules) -> Self {
+    pub(in crate::stage) fn new(lanes: Lanes, rules: &'a Rules) -> Self {
         Self { lanes, rules, edges: Vec::new(), cells: BTreeMap::new(), account: Accounting::default() }
     }
 
@@ -51,7 +53,7 @@ impl<'a> BatchPanes<'a> {
     }
 
     /// Adds a flow record that is in time. `agent`: hash of the reporting agent and whether its report was cut.
-    pub(super) fn flow(&mut self, flow: &FlowRecord, agent: Option<(u64, bool)>) {
+    pub(in crate::stage) fn flow(&mut self, flow: &FlowRecord, agent: Option<(u64, bool)>) {
         let vpc = flow.vpc.as_deref();
         let (Some(src), Some(dst)) = (self.end(flow.src, vpc), self.end(flow.dst, vpc)) else {
             return self.refuse(Reason::Unmapped, 1);
@@ -106,7 +108,7 @@ impl<'a> BatchPanes<'a> {
         let pane_s = self.rules.pane_s;
         let c = &flow.counters;
         let (retransmits, timeouts) = (c.retransmits.split(), c.timeouts.split());
-        let values: [(u64, fn(&mut Counters) -> &mut u64); 12] = [
+        let values: [(u64, Field); 12] = [
             (c.segments.unwrap_or(0), |c| &mut c.segments),
             (c.bytes.unwrap_or(0), |c| &mut c.bytes),
             (retransmits.0, |c| &mut c.retransmits.syn),
@@ -165,6 +167,24 @@ impl<'a> BatchPanes<'a> {
         }
     }
 
+    /// What became of the records so far.
+    pub(in crate::stage) fn account(&self) -> &Accounting {
+        &self.account
+    }
+
+    /// Takes the panes out as they are, for an owner of lanes in this process: lane, pair, start of the pane in epoch
+    /// seconds, cell; sorted by lane and pane.
+    pub(in crate::stage) fn take(&mut self) -> Vec<(LaneId, Pair, i64, PaneCell)> {
+        let ends: Vec<Subnet> = self.ends().collect();
+        let named = |((lane, src, dst, start), cell): (Key, PaneCell)| {
+            let (src, dst) = (ends.get(src as usize)?.clone(), ends.get(dst as usize)?.clone());
+            Some((lane, Pair { src, dst }, start, cell))
+        };
+        let mut panes: Vec<_> = std::mem::take(&mut self.cells).into_iter().filter_map(named).collect();
+        panes.sort_by(|a, b| (a.0, a.2, &a.1).cmp(&(b.0, b.2, &b.1)));
+        panes
+    }
+
     /// Encodes the batch; the account of its records travels with `account_lane`.
     pub(super) fn finish(self, account_lane: LaneId) -> Result<Mapped, StageError> {
         let failed = |e: flowshift_proto::exchange::ExchangeError| StageError::with("exchange batch", e);
@@ -198,14 +218,19 @@ impl<'a> BatchPanes<'a> {
         Ok(Mapped { parts, kinds })
     }
 
-    /// The wire form of every end by its number.
-    fn wire_ends(&self) -> Vec<WireSubnet> {
+    /// Every end by its number.
+    fn ends(&self) -> impl Iterator<Item = Subnet> + '_ {
         let subnets = self.rules.topology.subnets().iter().map(|s| {
             let az = Some(s.az.as_str()).filter(|az| !az.is_empty());
-            convert::subnet_to_wire(&Subnet::new(&s.id, az), &s.vpc)
+            Subnet::new(&s.id, az)
         });
-        let edges = self.edges.iter().map(|name| convert::subnet_to_wire(&Subnet::edge(name), ""));
-        subnets.chain(edges).collect()
+        subnets.chain(self.edges.iter().map(|name| Subnet::edge(name)))
+    }
+
+    /// The wire form of every end by its number.
+    fn wire_ends(&self) -> Vec<WireSubnet> {
+        let vpcs = self.rules.topology.subnets().iter().map(|s| s.vpc.as_str()).chain(std::iter::repeat(""));
+        self.ends().zip(vpcs).map(|(end, vpc)| convert::subnet_to_wire(&end, vpc)).collect()
     }
 }
 
