@@ -9,7 +9,8 @@ use crate::config::{LogFormat, LogSettings};
 /// Starts logging; `RUST_LOG` overrules the configured level. A second call changes nothing.
 pub fn start(settings: &LogSettings) {
     let ours = settings.level.as_str();
-    let default = format!("warn,flowshift={ours},flowshift_consumer={ours}");
+    // The embedded DynamoDB warns of every conditional write that fails, which is how the protocol works.
+    let default = format!("warn,dynoxide=error,flowshift={ours},flowshift_consumer={ours}");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let terminal = std::io::stderr().is_terminal();
     let colours = terminal && std::env::var_os("NO_COLOR").is_none();

@@ -109,6 +109,11 @@ impl Region {
         self.pairs.iter().map(|pair| (self.id(Some(pair.src)), self.id(pair.dst))).collect()
     }
 
+    /// Number of agents that report.
+    pub fn agents(&self) -> usize {
+        self.agents.len()
+    }
+
     /// The topology file of the region.
     pub fn topology_yaml(&self) -> String {
         let mut out = String::from("# simulated region; an address in no subnet below is `internet`\nsubnets:\n");

@@ -2,9 +2,11 @@
 //!
 //! [`aggregate`] turns flow records of one input shard into partial panes per lane, [`detect`] owns the panes of its
 //! lanes and judges their steps, [`correlate`] owns the incidents and the outbox. Each implements one trait of the
-//! engine; what crosses between them is encoded by `proto` and converted in [`crate::convert`].
+//! engine; what crosses between them is encoded by `proto` and converted in [`crate::convert`]. [`seed`] makes baselines
+//! from history, past the streams.
 
 pub mod aggregate;
 pub mod correlate;
 pub mod detect;
 pub mod rules;
+pub mod seed;
