@@ -118,6 +118,10 @@ impl SourceControl {
     /// Puts a source out that is idle at its tip, or stuck. The condition holds the owner off: it cannot have cut
     /// records since the row was read.
     async fn judge(&mut self, row: &LeaseRow) -> Result<(), DriveError> {
+        // A finite input that ended holds nothing back and will cut no more.
+        if row.cut.as_ref().is_some_and(|cut| cut.end) {
+            return Ok(());
+        }
         let n = row.cut.as_ref().map_or(0, |cut| i64::try_from(cut.n).unwrap_or(i64::MAX));
         let stuck = self.still(row, "cut", n) >= self.plan.stuck_after;
         const WHAT: [&str; 4] = ["data0", "data1", "data2", "data3"];
