@@ -42,6 +42,7 @@ pub(in crate::command) async fn run(args: Demo) -> Result<(), Failure> {
     let threshold = rules::detector_settings(&scene.config).map_err(Failure::start)?.threshold();
     screen.say(&text::header(&header(&scene, threshold), screen.style()));
 
+    screen.doing("  learning the baselines ...");
     let (learning, learned) = (Instant::now(), Arc::clone(&scene));
     let seeded = tokio::task::spawn_blocking(move || learned.baselines());
     let seeded = tokio::select! {
@@ -49,6 +50,7 @@ pub(in crate::command) async fn run(args: Demo) -> Result<(), Failure> {
         () = stopping.cancelled() => return Err(interrupted()),
     };
     let took = learning.elapsed().as_secs_f64();
+    screen.end_status();
     screen.say(&text::learned(seeded.records_in, seeded.refused, HISTORY_S, took, screen.style()));
 
     let metrics = Metrics::new().map_err(Failure::start)?;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flowshift_proto::anomaly::AnomalyEvent;
 
-use super::text::{self, Status, Style};
+use super::text::{self, Status, Style, Told};
 
 /// Carriage return and "erase to the end of the line" (ECMA-48).
 const WIPE: &str = "\r\x1b[K";
@@ -27,8 +27,8 @@ pub(super) struct Screen {
 #[derive(Debug, Default)]
 struct State {
     events: Vec<AnomalyEvent>,
-    /// Each incident's event before.
-    before: BTreeMap<String, AnomalyEvent>,
+    /// What was told of each incident.
+    told: BTreeMap<String, Told>,
     status: Option<String>,
 }
 
@@ -62,9 +62,10 @@ impl Screen {
         let mut state = self.state();
         match serde_json::from_str::<AnomalyEvent>(line) {
             Ok(event) => {
-                let before = state.before.insert(event.incident.clone(), event.clone());
-                let told = text::event(&event, before.as_ref(), threshold, self.style);
-                self.write(&state, if self.json { line } else { &told });
+                let before = state.told.get(&event.incident).copied();
+                let text = text::event(&event, before, threshold, self.style);
+                self.write(&state, if self.json { line } else { &text });
+                state.told.insert(event.incident.clone(), Told::after(&event, before));
                 state.events.push(event);
             }
             Err(error) => tracing::error!(error = %error, "event cannot be read"),
@@ -73,13 +74,16 @@ impl Screen {
 
     /// Changes the status line.
     pub(super) fn status(&self, status: &Status) {
-        if !self.live {
-            return;
+        self.doing(&text::status(status, self.style));
+    }
+
+    /// Changes the status line to any text.
+    pub(super) fn doing(&self, line: &str) {
+        if self.live {
+            let mut state = self.state();
+            put(&format!("{WIPE}{line}"));
+            state.status = Some(line.to_owned());
         }
-        let line = text::status(status, self.style);
-        let mut state = self.state();
-        put(&format!("{WIPE}{line}"));
-        state.status = Some(line);
     }
 
     /// Takes the status line away.

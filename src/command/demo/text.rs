@@ -69,6 +69,24 @@ pub(super) struct Status {
     pub(super) open: i64,
 }
 
+/// What was told of an incident so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    opened_s: i64,
+    severity: Severity,
+}
+
+impl Told {
+    /// What stands after an event.
+    pub(super) fn after(event: &AnomalyEvent, before: Option<Self>) -> Self {
+        let opened_s = match (event.kind, before) {
+            (EventType::Opened, _) | (_, None) => event.at,
+            (_, Some(before)) => before.opened_s,
+        };
+        Self { opened_s, severity: event.severity }
+    }
+}
+
 /// The account at the end.
 pub(super) struct Numbers {
     pub(super) reports: u64,
@@ -167,8 +185,9 @@ pub(super) fn status(s: &Status, style: Style) -> String {
     )
 }
 
-/// An event: what happened, where, and the numbers a person can check. `before`: the incident's event before.
-pub(super) fn event(event: &AnomalyEvent, before: Option<&AnomalyEvent>, threshold: f64, style: Style) -> String {
+/// An event: what happened, where, and the numbers a person can check. `before`: what was told of
+/// the incident.
+pub(super) fn event(event: &AnomalyEvent, before: Option<Told>, threshold: f64, style: Style) -> String {
     let (word, tone) = match event.kind {
         EventType::Opened => ("opened", Tone::Bad),
         EventType::Resolved => ("resolved", Tone::Good),
@@ -189,7 +208,7 @@ pub(super) fn event(event: &AnomalyEvent, before: Option<&AnomalyEvent>, thresho
         verdict(event.verdict)
     );
     let details = match event.kind {
-        EventType::Resolved => ending(event),
+        EventType::Resolved => ending(event, before),
         EventType::Opened | EventType::Updated => measured(event, threshold),
     };
     format!("{first}\n{}", style.paint(Tone::Dim, &format!("         {details}")))
@@ -220,8 +239,8 @@ fn measured(event: &AnomalyEvent, threshold: f64) -> String {
     parts.join("; ")
 }
 
-fn ending(event: &AnomalyEvent) -> String {
-    let after = event.started_at.map(|started| format!(", {} min after it began", (event.at - started) / 60));
+fn ending(event: &AnomalyEvent, before: Option<Told>) -> String {
+    let after = before.map(|told| format!(" {} min after it opened", (event.at - told.opened_s) / 60));
     let after = after.unwrap_or_default();
     match event.reason {
         Some(ResolveReason::Merged) => format!("part of {}", event.into.as_deref().unwrap_or("a wider incident")),

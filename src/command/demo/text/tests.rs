@@ -92,15 +92,18 @@ fn an_opening_tells_time_place_verdict_and_numbers_to_check() {
 
 #[test]
 fn an_update_to_a_graver_severity_is_called_worse_and_another_is_not() {
-    let (before, graver) = (anomaly("opened", "s2"), anomaly("updated", "s1"));
-    assert!(event(&graver, Some(&before), 14.18, PLAIN).contains("  worsened  s1"));
-    assert!(event(&anomaly("updated", "s3"), Some(&before), 14.18, PLAIN).contains("  updated   s3"));
+    let before = Some(Told::after(&anomaly("opened", "s2"), None));
+    assert!(event(&anomaly("updated", "s1"), before, 14.18, PLAIN).contains("  worsened  s1"));
+    assert!(event(&anomaly("updated", "s3"), before, 14.18, PLAIN).contains("  updated   s3"));
 }
 
 #[test]
 fn an_ending_tells_how_long_it_was_and_into_what_it_went() {
+    let opened = Told::after(&anomaly("opened", "s2"), None);
     let mut resolved = anomaly("resolved", "s2");
-    assert!(event(&resolved, None, 14.18, PLAIN).contains("back to normal, 10 min after it began"));
+    resolved.at += 600;
+    let updated = Told::after(&AnomalyEvent { at: resolved.at - 60, ..anomaly("updated", "s1") }, Some(opened));
+    assert!(event(&resolved, Some(updated), 14.18, PLAIN).contains("back to normal 10 min after it opened"));
     (resolved.reason, resolved.into) = (Some(ResolveReason::Merged), Some("inc-2".to_owned()));
     assert!(event(&resolved, None, 14.18, PLAIN).contains("part of inc-2"));
 }
