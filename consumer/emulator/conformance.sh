@@ -8,9 +8,9 @@ version=0.6.2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 
-cargo build -q -p flowshift-kinesis-emulator --example conformance
+cargo build --release -q --workspace --example conformance
 target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-program=$target/debug/examples/conformance
+program=$target/release/examples/conformance
 
 (cd "$work" && npm install --no-save --no-audit --no-fund --silent "kinesis-local@$version")
 

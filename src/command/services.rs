@@ -147,18 +147,25 @@ fn modified(path: &PathBuf) -> Option<std::time::SystemTime> {
     std::fs::metadata(path).and_then(|m| m.modified()).ok()
 }
 
-/// Cancelled by the first SIGTERM or SIGINT.
+/// Cancelled by the first SIGTERM or SIGINT. A second one ends the process at once, with exit code 1: what is committed
+/// is safe, and the next start goes on from it.
 pub(super) fn signals() -> anyhow::Result<CancellationToken> {
     let token = CancellationToken::new();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let told = token.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+        for first in [true, false] {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if first {
+                tracing::info!("asked to stop; ask again to stop at once");
+                told.cancel();
+            }
         }
-        tracing::info!("asked to stop");
-        told.cancel();
+        tracing::warn!("asked again: stopping without waiting");
+        std::process::exit(1);
     });
     Ok(token)
 }

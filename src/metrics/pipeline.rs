@@ -3,7 +3,7 @@
 //! Every record that comes in ends in `records_accounted` or in exactly one reason of `records_rejected`, so
 //! `in = accounted + sum(rejected)` holds whenever nothing is in flight. Stages add per batch, after the commit.
 
-use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::register::{MetricsError, Registrar};
 
@@ -22,8 +22,6 @@ pub struct PipelineMetrics {
     pub records_accounted: IntCounter,
     /// Flow records in no pane, by [`REASONS`].
     pub records_rejected: IntCounterVec,
-    /// Bytes of stream records decoded.
-    pub bytes_in: IntCounter,
     /// Event-time steps judged by the detector.
     pub steps_judged: IntCounter,
     /// Incidents opened, by signal, verdict and severity (all closed sets of the detector).
@@ -34,10 +32,6 @@ pub struct PipelineMetrics {
     pub incidents_open: IntGauge,
     /// Directed subnet pairs with windows in memory.
     pub subnet_pairs: IntGauge,
-    /// Seconds between now and the watermark of an input shard.
-    pub watermark_lag: GaugeVec,
-    /// Seconds between now and the newest event time read from an input shard.
-    pub event_time_lag: GaugeVec,
 }
 
 impl PipelineMetrics {
@@ -64,7 +58,6 @@ impl PipelineMetrics {
             records_rejected,
             records_accounted: registrar
                 .counter("flowshift_records_accounted_total", "Flow records whose counters are in panes.")?,
-            bytes_in: registrar.counter("flowshift_input_bytes_total", "Bytes of input stream records decoded.")?,
             steps_judged: registrar
                 .counter("flowshift_steps_judged_total", "Steps of event time judged by the detector.")?,
             incidents_opened: registrar.counters(
@@ -76,16 +69,6 @@ impl PipelineMetrics {
             incidents_open: registrar.int_gauge("flowshift_incidents_open", "Incidents open now.")?,
             subnet_pairs: registrar
                 .int_gauge("flowshift_subnet_pairs", "Directed subnet pairs with windows in memory.")?,
-            watermark_lag: registrar.gauges(
-                "flowshift_watermark_lag_seconds",
-                "Wall-clock time minus the watermark of an input shard; no series while it is unknown.",
-                &["feed", "shard"],
-            )?,
-            event_time_lag: registrar.gauges(
-                "flowshift_event_time_lag_seconds",
-                "Wall-clock time minus the newest event time read from an input shard.",
-                &["shard"],
-            )?,
         })
     }
 }

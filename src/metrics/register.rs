@@ -6,9 +6,7 @@
 
 use flowshift_consumer::metrics::EngineMetrics;
 use prometheus::core::Collector;
-use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntOpts, Registry};
 
 /// A metric could not be made or written.
 #[derive(Debug, thiserror::Error)]
@@ -89,10 +87,6 @@ impl Registrar {
 
     pub(super) fn int_gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
         self.add(name, IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    pub(super) fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, MetricsError> {
-        self.add(name, GaugeVec::new(Opts::new(name, help), labels))
     }
 
     pub(super) fn seconds(&mut self, name: &str, help: &str) -> Result<Histogram, MetricsError> {

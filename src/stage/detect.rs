@@ -164,6 +164,8 @@ impl Reducer for Detect {
     }
 
     fn save(&mut self, lane: LaneId) -> Result<Vec<u8>, StageError> {
+        let pairs: usize = self.lanes.values().map(|lane| lane.detector.totals().count()).sum();
+        self.metrics.subnet_pairs.set(i64::try_from(pairs).unwrap_or(i64::MAX));
         let lane = self.lane(lane)?;
         let body = LaneBody {
             detector: lane.detector.state().clone(),

@@ -33,7 +33,7 @@ pub struct Cut {
     /// CRC-32 over all envelopes of the batch, in lane and part order.
     #[prost(uint32, tag = "8")]
     pub crc: u32,
-    /// The source's watermarks after the batch, per kind.
+    /// How far the source's records reach after the batch, per kind; an END does not change it.
     #[prost(sint64, repeated, tag = "9")]
     pub watermarks: Vec<i64>,
     /// Whether the source ends with this batch.

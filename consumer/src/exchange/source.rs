@@ -88,6 +88,15 @@ impl Watermarks {
         self
     }
 
+    /// These, but `other`'s where a kind stands at its end.
+    #[must_use]
+    pub fn below_end_or(mut self, other: &Self) -> Self {
+        for (mark, before) in self.0.iter_mut().zip(other.0) {
+            *mark = if *mark == i64::MAX { before } else { *mark };
+        }
+        self
+    }
+
     /// All kinds, in order.
     pub fn as_slice(&self) -> &[i64] {
         &self.0

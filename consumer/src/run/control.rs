@@ -18,6 +18,7 @@ use crate::exchange::{Control, Envelope, FeedKinds, Lanes, Message, SourceId, So
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::log::{Log, StreamId, put_all};
 use crate::metrics::EngineMetrics;
+use crate::shard::ShardId;
 use crate::table::{Condition, Item, Table, TableError, TableName, Update, Value};
 
 const KEY: &str = "control";
@@ -212,17 +213,17 @@ impl SourceControl {
 
     /// Read after the acknowledgement, not before.
     async fn floor(&self, asking: &LeaseRow, kind: usize) -> Result<i64, DriveError> {
-        let mark =
-            |row: &LeaseRow| row.cut.as_ref().and_then(|cut| cut.watermarks.get(kind).copied()).unwrap_or(i64::MIN);
-        let mut floor: Option<i64> = None;
+        let mut rows = BTreeMap::new();
         for item in self.table.scan(&self.leases).await? {
-            let Ok(Some(row)) = LeaseRow::read(&item) else { continue };
-            let counts = row.status[kind] == Status::Live && row.checkpoint != Checkpoint::ShardEnd;
-            if row.shard != asking.shard && counts {
-                floor = Some(floor.map_or(mark(&row), |low| low.min(mark(&row))));
+            if let Ok(Some(row)) = LeaseRow::read(&item) {
+                rows.insert(row.shard.clone(), row);
             }
         }
-        Ok(floor.unwrap_or_else(|| mark(asking)))
+        let others = || rows.values().filter(|row| row.shard != asking.shard);
+        let live = others().filter(|row| holds_back(row, kind)).map(|row| mark(&rows, row, kind)).min();
+        // With nobody live, the lanes have closed up to the last that was; which one it was is not known any more.
+        let furthest = || others().map(|row| mark(&rows, row, kind)).max().unwrap_or(i64::MIN);
+        Ok(live.unwrap_or_else(|| furthest().max(mark(&rows, asking, kind))))
     }
 
     fn count(&self, rows: &[LeaseRow]) {
@@ -231,4 +232,21 @@ impl SourceControl {
             self.metrics.sources(name, open().filter(|row| row.status[0] == status).count());
         }
     }
+}
+
+/// Whether lanes wait for the source of this row.
+fn holds_back(row: &LeaseRow, kind: usize) -> bool {
+    let ended = row.checkpoint == Checkpoint::ShardEnd || row.cut.as_ref().is_some_and(|cut| cut.end);
+    row.status[kind] == Status::Live && !ended
+}
+
+/// The watermark lanes have of a source at most: its last cut's, its floor, or, before its first cut, where its
+/// parents ended.
+fn mark(rows: &BTreeMap<ShardId, LeaseRow>, row: &LeaseRow, kind: usize) -> i64 {
+    let floor = row.floor[kind].unwrap_or(i64::MIN);
+    let cut = match &row.cut {
+        Some(cut) => cut.watermarks.get(kind).copied().unwrap_or(i64::MIN),
+        None => row.parents.iter().filter_map(|p| rows.get(p)).map(|p| mark(rows, p, kind)).min().unwrap_or(i64::MIN),
+    };
+    cut.max(floor)
 }

@@ -33,7 +33,7 @@ impl<M: Mapper> MapRun<'_, M> {
             snapshot: self.prepared.as_ref().map(|(s, _)| s.hash().to_owned()).unwrap_or_default(),
             semantics: self.mapper.semantics(),
             crc: computed.crc,
-            watermarks: computed.watermarks.as_slice().to_vec(),
+            watermarks: computed.reached.as_slice().to_vec(),
             end: !matches!(end, End::No),
             children: match end {
                 End::Shard(children) => children.iter().map(|c| c.as_str().to_owned()).collect(),

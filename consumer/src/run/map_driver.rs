@@ -62,7 +62,7 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
             }
             page = pages.recv(), if !waiting.full() => match page {
                 Some(Fetched::Page { records, behind_ms, asked }) => {
-                    task.metrics.read(task.stream(), task.lease.key(), records.len(), behind_ms);
+                    task.metrics.read(task.stream(), task.lease.key(), &records, behind_ms);
                     waiting.add(records, behind_ms);
                     if !waiting.records.is_empty() || !waiting.at_tip {
                         continue;

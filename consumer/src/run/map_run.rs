@@ -49,13 +49,16 @@ pub(super) struct MapRun<'a, M: Mapper> {
     /// The committed part; the next one goes to the other slot, however often it must be written.
     pub(super) committed: Option<Part>,
     pub(super) cut_at: Instant,
+    /// How far the records of all batches so far reach.
+    reached: Watermarks,
 }
 
 /// A computed batch, ready to be cut and emitted.
 pub(super) struct Computed<S> {
     next: S,
     pub(super) kinds: [bool; 4],
-    pub(super) watermarks: Watermarks,
+    /// How far the records reach, which an END does not change.
+    pub(super) reached: Watermarks,
     entries: Vec<Entry>,
     pub(super) crc: u32,
 }
@@ -94,6 +97,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             checkpoint: row.checkpoint.clone(),
             committed: part,
             cut_at: Instant::now(),
+            reached: own.map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)),
         };
         match own {
             None => run.fence.epoch = run.claim_epoch().await?,
@@ -154,6 +158,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         tracing::info!(shard = %shard, batch = cut.n, records = records.len(), "emitting a cut batch again");
         self.emit(computed.entries).await?;
         self.state = computed.next;
+        self.reached = computed.reached;
         self.n = cut.n;
         self.checkpoint = pending;
         Ok(())
@@ -179,8 +184,10 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             crash_point!("map::after_cut");
             self.emit(computed.entries).await?;
             crash_point!("map::after_emit");
-            self.task.metrics.batch(self.task.stream(), records.len());
+            let watermark = computed.reached.get(0);
+            self.task.metrics.batch(self.task.stream(), self.task.lease.key(), watermark);
             self.state = computed.next;
+            self.reached = computed.reached;
             self.n += 1;
             if let Some(last) = records.last() {
                 self.checkpoint = Checkpoint::At(last.sequence.clone());
@@ -203,6 +210,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         let mut next = self.state.clone();
         let batch = Batch { shard: &self.task.context, records, expired };
         let mapped = self.mapper.map(&mut next, &batch, prepared)?;
+        let reached = self.mapper.watermarks(&next).below_end_or(&self.reached);
         if matches!(end, End::Input) {
             self.mapper.raise(&mut next, &Watermarks::END);
         }
@@ -210,7 +218,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         let entries = self.envelopes(&mapped, watermarks, end);
         let mut crc = crc32fast::Hasher::new();
         entries.iter().for_each(|entry| crc.update(&entry.data));
-        Ok(Computed { next, kinds: mapped.kinds, watermarks, entries, crc: crc.finalize() })
+        Ok(Computed { next, kinds: mapped.kinds, reached, entries, crc: crc.finalize() })
     }
 
     fn envelopes(&self, mapped: &Mapped, watermarks: Watermarks, end: &End) -> Vec<Entry> {

@@ -60,7 +60,7 @@ pub(crate) async fn drive(task: &ShardTask, stage: &mut dyn Stage, output: Optio
             page = pages.recv() => match page {
                 Some(Fetched::Page { records, behind_ms, asked }) => {
                     run.at_end = records.is_empty() && behind_ms == 0 && task.input_ended_before(asked);
-                    task.metrics.read(task.stream(), task.lease.key(), records.len(), behind_ms);
+                    task.metrics.read(task.stream(), task.lease.key(), &records, behind_ms);
                     for record in records {
                         run.stage.process(&record)?;
                         run.checkpoint = Checkpoint::At(record.sequence);

@@ -231,7 +231,7 @@ fn measured(event: &AnomalyEvent, threshold: f64) -> String {
         parts.push(format!("{usual} → {} {what} (n {n})", value(now.value)));
     }
     if let Some(evidence) = &event.evidence {
-        parts.push(format!("{:.1} nats, opens at {threshold:.1}", evidence.nats));
+        parts.push(format!("{:.1}/{threshold:.1} nats", evidence.nats));
         let all = evidence.of.worse + evidence.of.quiet;
         let whose = if event.element.kind == ElementKind::Pair { "near it" } else { "pairs" };
         parts.push(format!("{} of {all} {whose} worse", evidence.of.worse));

@@ -86,7 +86,7 @@ fn an_opening_tells_time_place_verdict_and_numbers_to_check() {
     assert_eq!(lines[0], "  01:23  opened    s2  retransmit  subnet-app-1>subnet-db-3       workload");
     assert_eq!(
         lines[1],
-        "         0.015 % → 4.8 % of segments resent (n 8,456); 16.2 nats, opens at 14.2; 1 of 49 near it worse"
+        "         0.015 % → 4.8 % of segments resent (n 8,456); 16.2/14.2 nats; 1 of 49 near it worse"
     );
 }
 
