@@ -6,7 +6,9 @@
 
 use flowshift_consumer::metrics::EngineMetrics;
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntOpts, Registry};
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 /// A metric could not be made or written.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +89,10 @@ impl Registrar {
 
     pub(super) fn int_gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
         self.add(name, IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    pub(super) fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, MetricsError> {
+        self.add(name, GaugeVec::new(Opts::new(name, help), labels))
     }
 
     pub(super) fn seconds(&mut self, name: &str, help: &str) -> Result<Histogram, MetricsError> {
