@@ -7,7 +7,10 @@ use flowshift::cli::Cli;
 use flowshift::command::{self, Failure};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return command::report_usage(&told),
+    };
     // Reads FAILPOINTS; does nothing in a build without fail points.
     let _fail_points = fail::FailScenario::setup();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -64,6 +64,13 @@ pub fn report(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.code)
 }
 
+/// Prints what the parser has to say: help and version are no failure, anything else is a wrong command line (64).
+pub fn report_usage(told: &clap::Error) -> ExitCode {
+    // Standard output or error may be gone; there is nobody to tell then.
+    told.print().ok();
+    if told.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+}
+
 /// Runs the command.
 ///
 /// # Errors

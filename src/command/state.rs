@@ -10,7 +10,7 @@ use flowshift_consumer::log::{Log, kinesis::KinesisLog};
 use flowshift_consumer::run::split_marks;
 use flowshift_consumer::table::{Table, aws::DynamoTable};
 use flowshift_detector::pane::ByState;
-use flowshift_detector::{FeedKind, LaneDetector, Totals};
+use flowshift_detector::{FeedKind, Totals};
 use flowshift_proto::reason::Reason;
 use serde_json::{Value, json};
 
@@ -21,7 +21,6 @@ use crate::cli::{Settings as Args, StateCommand};
 use crate::config::{Config, Settings};
 use crate::stage::correlate;
 use crate::stage::detect::{Account, LaneBody};
-use crate::stage::rules;
 
 pub(super) async fn run(command: StateCommand) -> Result<(), Failure> {
     let StateCommand::Export { data_dir, settings } = command;
@@ -72,9 +71,7 @@ async fn export(config: &Config, clients: &Clients) -> anyhow::Result<Value> {
         for kind in [FeedKind::Reports, FeedKind::FlowLogs] {
             refused += body.detector.feed(kind).map_or(0, |f| f.refused_closed + f.refused_misaligned);
         }
-        let detector = LaneDetector::from_state(rules::detector_settings(config)?, body.detector)
-            .context("the state was made with other settings; give the same --config and --step")?;
-        for (kind, pair, totals) in detector.totals() {
+        for (kind, pair, totals) in body.detector.totals() {
             let key = (pair.src.id.to_string(), pair.dst.id.to_string(), feed_name(kind));
             pairs.insert(key.clone(), pair_json(&key, totals));
         }

@@ -79,10 +79,7 @@ impl LaneDetector {
 
     /// Sums over all panes ever accepted, by feed kind and pair.
     pub fn totals(&self) -> impl Iterator<Item = (FeedKind, &Pair, &Totals)> + '_ {
-        self.state
-            .feeds
-            .iter()
-            .flat_map(|(&kind, feed)| feed.pairs.iter().map(move |(pair, s)| (kind, pair, &s.totals)))
+        self.state.totals()
     }
 
     /// The sliding window of a pair as of the last judged step; `None` when nothing is in it.

@@ -110,6 +110,11 @@ impl LaneState {
     pub fn feed(&self, kind: FeedKind) -> Option<&FeedState> {
         self.feeds.get(&kind)
     }
+
+    /// Sums over all panes ever accepted, by feed kind and pair.
+    pub fn totals(&self) -> impl Iterator<Item = (FeedKind, &Pair, &Totals)> + '_ {
+        self.feeds.iter().flat_map(|(&kind, feed)| feed.pairs.iter().map(move |(pair, s)| (kind, pair, &s.totals)))
+    }
 }
 
 impl FeedState {

@@ -34,7 +34,9 @@ impl Scene {
     /// the same everywhere.
     pub(super) fn new(seed: u64) -> Result<Self, Failure> {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::start)?.as_secs();
-        let end_s = i64::try_from(now_s / 60 * 60).map_err(Failure::start)?;
+        // The detector learns in blocks of 5 minutes of event time: ending at such a border, a seed tells the same
+        // story at whatever minute it is started.
+        let end_s = i64::try_from(now_s / 300 * 300).map_err(Failure::start)?;
         let region = Region::demo(seed).starting_at(end_s - Region::DEMO_SECONDS);
         let topology = Topology::parse(&region.topology_yaml()).map_err(Failure::start)?;
         let flags = [("collect.listen", "127.0.0.1:0"), ("job.name", "demo"), ("log.level", "warn")];
