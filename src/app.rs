@@ -184,9 +184,9 @@ impl Outlets {
         let deliverer = match deliverer {
             Ok(deliverer) => deliverer,
             Err(error) => {
-                // The same endpoints were made at the start; what is not delivered stays in the outbox.
-                tracing::error!(error = %error, "webhooks cannot be delivered by this owner");
-                return Outlet::new(self.printer.clone(), None);
+                // The same endpoints were made at the start: a secret has gone since. What is due stays in the outbox.
+                tracing::error!(error = format!("{error:#}"), "webhooks cannot be delivered by this owner");
+                return Outlet::held(self.printer.clone());
             }
         };
         let (queue, entries) = mpsc::channel(QUEUE);

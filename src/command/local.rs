@@ -5,6 +5,10 @@
 
 use std::sync::Arc;
 
+use flowshift_consumer::commit::Cut;
+use flowshift_consumer::inspect;
+use flowshift_consumer::lease::Checkpoint;
+use flowshift_consumer::table::{Table, aws::DynamoTable};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +71,21 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
         deliver: true,
         alone: true,
     };
+    let over = input_is_over(&job).await?;
     let running = tokio::spawn(app::run(job, leave.clone(), end_input));
+    if over {
+        eprintln!(
+            "flowshift: the input of {} has ended (--drain): finishing what is left and taking nothing new; \
+             give another --data-dir to start afresh",
+            args.data_dir.display()
+        );
+        door.close().await;
+        ends.send_replace(Some(Instant::now()));
+        let ended = running.await.map_err(Failure::start)?;
+        admin.stop().await;
+        embedded.stop().await;
+        return Ok(ended?);
+    }
     let ended = wait(
         running,
         stopping,
@@ -87,6 +105,18 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
     admin.stop().await;
     embedded.stop().await;
     ended
+}
+
+/// Whether an earlier run of this data folder has ended its input: its watermarks stand at the end of time, so nothing new
+/// could be judged.
+async fn input_is_over(job: &Job) -> Result<bool, Failure> {
+    let table = DynamoTable::new(job.clients.dynamodb.clone());
+    let tables = app::tables(&job.config);
+    let flows = &job.config.streams.flows;
+    table.ensure(&tables.leases(flows)).await.map_err(Failure::start)?;
+    let rows = inspect::rows(&table, &tables, flows).await.map_err(Failure::start)?;
+    let ended = |cut: &Cut| cut.end && cut.children.is_empty();
+    Ok(rows.iter().any(|row| row.checkpoint != Checkpoint::ShardEnd && row.cut.as_ref().is_some_and(ended)))
 }
 
 type Stop = Box<dyn FnOnce() -> std::pin::Pin<Box<dyn Future<Output = watch::Sender<Option<Instant>>> + Send>> + Send>;

@@ -58,17 +58,41 @@ async fn put_beat(
     table.put(&config.tables.state(), item, Condition::None).await
 }
 
-/// Says that this worker lives, until it stops; then strikes it off.
+/// Takes a worker off the list, with its beat: it gets no more leases.
+pub(super) async fn strike_off(table: &dyn Table, config: &WorkerConfig, worker: &str) -> Result<(), TableError> {
+    let state = config.tables.state();
+    table.delete(&state, &format!("{WORKER_PREFIX}{worker}"), Condition::None).await?;
+    loop {
+        let Some(list) = table.get(&state, "workers").await? else { return Ok(()) };
+        let (version, mut ids) = (list.number("v").unwrap_or_default(), list.strings("ids"));
+        // A set in the table is never empty; the last worker stays in it without a beat.
+        if !ids.remove(worker) || ids.is_empty() {
+            return Ok(());
+        }
+        let item = Item::new()
+            .with(STATE_KEY, Value::string("workers"))
+            .with("v", Value::number(version + 1))
+            .with("ids", Value::Ss(ids));
+        match table.put(&state, item, Condition::Equals("v", Value::number(version))).await {
+            Err(TableError::Conflict { .. }) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Says that this worker lives, until it leaves or stops; then strikes it off, before its leases go to others.
 pub(super) async fn beat(
     table: Arc<dyn Table>,
     config: WorkerConfig,
     roles: BTreeSet<String>,
+    leave: CancellationToken,
     stop: CancellationToken,
 ) {
     let mut number = 1;
     loop {
         tokio::select! {
             biased;
+            () = leave.cancelled() => break,
             () = stop.cancelled() => break,
             () = tokio::time::sleep(config.timing.lease.renewal) => {}
         }
@@ -77,8 +101,7 @@ pub(super) async fn beat(
         }
         number += 1;
     }
-    let key = format!("{WORKER_PREFIX}{}", config.worker);
-    if let Err(e) = table.delete(&config.tables.state(), &key, Condition::None).await {
-        tracing::debug!(error = %e, "worker beat not removed");
+    if let Err(e) = strike_off(&*table, &config, config.worker.as_str()).await {
+        tracing::debug!(error = %e, "worker not struck off");
     }
 }

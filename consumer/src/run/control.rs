@@ -125,10 +125,12 @@ impl SourceControl {
         }
         let n = row.cut.as_ref().map_or(0, |cut| i64::try_from(cut.n).unwrap_or(i64::MAX));
         let stuck = self.still(row, "cut", n) >= self.plan.stuck_after;
+        // Records that are cut and perhaps not emitted will still come: lanes must not go past them.
+        let emitted = row.pending.is_none() || row.cut.as_ref().is_none_or(|cut| cut.records == 0);
         const WHAT: [&str; 4] = ["data0", "data1", "data2", "data3"];
         for (kind, what) in WHAT.into_iter().enumerate().take(self.plan.kinds.count()) {
             let quiet = self.still(row, what, row.data[kind]) >= self.plan.idle_after;
-            if row.status[kind] != Status::Live || !(stuck || (quiet && row.at_tip)) {
+            if row.status[kind] != Status::Live || !emitted || !(stuck || (quiet && row.at_tip)) {
                 continue;
             }
             let data = match row.data[kind] {

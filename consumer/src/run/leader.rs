@@ -10,16 +10,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::beat::strike_off;
 use super::control::SourceControl;
 use super::{DriveError, WorkerConfig};
 use crate::clock::WallClock;
 use crate::commit::STATE_KEY;
+use crate::exchange::Status;
 use crate::lease::{Checkpoint, LeaseRow, attribute, new_row};
 use crate::log::Log;
 use crate::metrics::EngineMetrics;
+use crate::shard::Shard;
 use crate::table::{Condition, Item, Table, TableError, TableName, Update, Value};
 
 const LOCK: &str = "leader";
+/// A worker whose beat stood still this long is struck off the list.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 pub(crate) const WORKER_PREFIX: &str = "worker/";
 
 /// Something seen to stand still since a moment.
@@ -161,7 +166,8 @@ impl Leader {
         let live = self.live_workers().await?;
         let sync = self.synced.is_none_or(|at| at.elapsed() >= self.config.timing.shard_sync);
         let mut all_synced = true;
-        for stream in self.streams.clone() {
+        let mut input = Vec::new();
+        for (index, stream) in self.streams.clone().into_iter().enumerate() {
             let mut rows = self.rows(&stream).await?;
             if sync || has_unknown_children(&rows) {
                 all_synced &= self.sync(&stream, &mut rows).await?;
@@ -169,9 +175,13 @@ impl Leader {
             let workers: Vec<String> =
                 live.iter().filter(|(_, roles)| roles.contains(&stream)).map(|(id, _)| id.clone()).collect();
             self.assign(&stream, &rows, &workers).await?;
-            if let Some(control) = self.control.as_mut().filter(|_| Some(&stream) == self.streams.first()) {
-                control.tick(&rows, stop).await?;
+            if index == 0 {
+                input = rows;
             }
+        }
+        // Last, because its records may have to wait for the exchange stream, and no lease should wait with them.
+        if let Some(control) = &mut self.control {
+            control.tick(&input, stop).await?;
         }
         if sync && all_synced {
             self.synced = Some(Instant::now());
@@ -202,7 +212,8 @@ impl Leader {
             if known.contains(&shard.id) {
                 continue;
             }
-            let item = new_row(&shard, &Checkpoint::TrimHorizon, self.clock.now_ms());
+            let mut item = new_row(&shard, &Checkpoint::TrimHorizon, self.clock.now_ms());
+            inherit_status(&mut item, &shard, rows);
             match self.table.put(&table, item, Condition::Absent(attribute::KEY)).await {
                 Ok(()) | Err(TableError::Conflict { .. }) => tracing::debug!(stream, shard = %shard.id, "lease made"),
                 Err(e) => return Err(e.into()),
@@ -216,11 +227,15 @@ impl Leader {
     async fn live_workers(&mut self) -> Result<Vec<(String, BTreeSet<String>)>, DriveError> {
         let mut live = Vec::new();
         for id in self.known_workers().await? {
+            // Without a beat it has left, or is leaving: also when it is this worker.
             let Some(item) = self.table.get(&self.state(), &format!("{WORKER_PREFIX}{id}")).await? else { continue };
             let beat = item.number("beat").unwrap_or_default();
+            let age = self.workers.age(&id, beat);
             let me = id == self.config.worker.as_str();
-            if me || self.workers.age(&id, beat) < self.config.timing.lease.failover {
+            if me || age < self.config.timing.lease.failover {
                 live.push((id, item.strings("roles")));
+            } else if age > FORGOTTEN {
+                strike_off(&*self.table, &self.config, &id).await?;
             }
         }
         live.sort();
@@ -276,6 +291,20 @@ impl Leader {
             }
         }
         Ok(())
+    }
+}
+
+/// A child counts from its start for the kinds in which all its parents do; otherwise it asks first, like any source that
+/// was out, because lanes may have gone past where its parents stood.
+fn inherit_status(item: &mut Item, shard: &Shard, rows: &[LeaseRow]) {
+    let parents: Vec<&LeaseRow> = rows.iter().filter(|row| shard.parents.contains(&row.shard)).collect();
+    if parents.is_empty() {
+        return;
+    }
+    for (kind, name) in attribute::STATUS.into_iter().enumerate() {
+        let live = parents.iter().all(|parent| parent.status[kind] == Status::Live);
+        let status = if live { Status::Live } else { Status::Idle };
+        item.set(name, Value::number(status.code()));
     }
 }
 

@@ -99,6 +99,7 @@ impl<M: Mapper> MapRun<'_, M> {
         }
         self.task.lease.write(update, Condition::None).await?;
         self.committed = Some(part);
+        self.unsettled = false;
         crash_point!("map::after_settle");
         Ok(())
     }

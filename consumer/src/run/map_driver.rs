@@ -60,6 +60,10 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
                 let records = waiting.take();
                 run.batch(&records, waiting.at_tip, &End::No).await?;
             }
+            () = tokio::time::sleep_until(run.cut_at + task.timing.heartbeat * 2), if run.unsettled && waiting.records.is_empty() => {
+                // Nothing can be read: say at least that what was cut is emitted.
+                run.settle(&run.checkpoint.clone()).await?;
+            }
             page = pages.recv(), if !waiting.full() => match page {
                 Some(Fetched::Page { records, behind_ms, asked }) => {
                     task.metrics.read(task.stream(), task.lease.key(), &records, behind_ms);

@@ -49,6 +49,8 @@ pub(super) struct MapRun<'a, M: Mapper> {
     /// The committed part; the next one goes to the other slot, however often it must be written.
     pub(super) committed: Option<Part>,
     pub(super) cut_at: Instant,
+    /// Whether the row still shows a cut as pending.
+    pub(super) unsettled: bool,
     /// How far the records of all batches so far reach.
     reached: Watermarks,
 }
@@ -97,6 +99,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             checkpoint: row.checkpoint.clone(),
             committed: part,
             cut_at: Instant::now(),
+            unsettled: row.pending.is_some(),
             reached: own.map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)),
         };
         match own {
@@ -193,6 +196,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
                 self.checkpoint = Checkpoint::At(last.sequence.clone());
             }
             self.cut_at = Instant::now();
+            self.unsettled = true;
             return Ok(());
         }
     }

@@ -67,6 +67,8 @@ pub(crate) enum DriveError {
     StateMismatch { state: String, row: String },
     #[error("batch {n} was cut by version {cut} of the stage, this is version {ours}: finish it with the old program")]
     Semantics { n: u64, cut: u32, ours: u32 },
+    #[error("the stage panicked")]
+    Panicked,
     #[error("batch {n} recomputed differs from its cut (checksum {ours:08x}, cut {cut:08x})")]
     Diverged { n: u64, cut: u32, ours: u32 },
 }

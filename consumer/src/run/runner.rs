@@ -5,9 +5,11 @@
 //! every shard commits and releases before [`Runner::run`] returns.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -150,6 +152,15 @@ impl<'a> Runner<'a> {
     }
 }
 
+/// Ends a task with its scope.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// One shard from its acquisition to its end.
 struct Shard {
     context: ShardContext,
@@ -176,10 +187,11 @@ impl Shard {
                     return Exit::Lost;
                 }
             };
-            let keeper = tokio::spawn(Arc::clone(&task.lease).keep());
-            let driven = self.role.drive(&task).await;
-            keeper.abort();
-            match driven {
+            let keeper = AbortOnDrop(tokio::spawn(Arc::clone(&task.lease).keep()));
+            // A panic in a stage is a failure of this shard alone, and must not leave a lease that nobody drives.
+            let driven = AssertUnwindSafe(self.role.drive(&task)).catch_unwind().await;
+            drop(keeper);
+            match driven.unwrap_or_else(|_| Err(DriveError::Panicked)) {
                 Ok(exit) => {
                     tracing::info!(stream = name, shard = %self.context.shard, ?exit, "shard left");
                     return exit;

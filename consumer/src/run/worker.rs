@@ -184,7 +184,8 @@ impl Worker {
         }
         let leading = CancellationToken::new();
         let leader = tokio::spawn(self.leader().await?.run(leading.clone()));
-        let beating = tokio::spawn(beat(Arc::clone(&self.table), self.config.clone(), roles, leading.clone()));
+        let beating = beat(Arc::clone(&self.table), self.config.clone(), roles, leave.clone(), leading.clone());
+        let beating = tokio::spawn(beating);
         Runner::new(&self, streams).run(&leave).await;
         leading.cancel();
         for task in [leader, beating] {

@@ -19,7 +19,7 @@ fn seeds() -> Vec<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match number("FLOWSHIFT_SEED") {
         Some(seed) => vec![seed],
-        None => (1..=number("FLOWSHIFT_SEEDS").unwrap_or(60)).collect(),
+        None => (1..=number("FLOWSHIFT_SEEDS").unwrap_or(500)).collect(),
     }
 }
 

@@ -144,7 +144,12 @@ impl Run<'_> {
             return;
         };
         let agent = agent.to_owned();
-        let Some(start_ms) = self.state.begin_report(&agent, report, self.rules.agent_interval_ms) else {
+        if report.end_ms() > arrived_ms.saturating_add(self.rules.future_ms) {
+            self.panes.refuse(Reason::Future, report.flows.len() as u64);
+            return;
+        }
+        let usual_ms = self.rules.agent_interval_ms;
+        let Some(start_ms) = self.state.begin_report(&agent, report, arrived_ms, usual_ms) else {
             self.panes.refuse(Reason::Duplicate, report.flows.len() as u64);
             return;
         };

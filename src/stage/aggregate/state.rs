@@ -70,9 +70,16 @@ impl SourceState {
     ///
     /// The message does not say how long its interval is. It starts at the agent's report before, unless there is none,
     /// the agent has started anew, or reports between were lost: then it is the configured one.
-    pub(super) fn begin_report(&mut self, agent: &str, report: &AgentReport, usual_ms: i64) -> Option<i64> {
+    pub(super) fn begin_report(
+        &mut self,
+        agent: &str,
+        report: &AgentReport,
+        arrived_ms: i64,
+        usual_ms: i64,
+    ) -> Option<i64> {
         let end_ms = report.end_ms();
-        let forget = end_ms.saturating_sub(AGENT_HORIZON_MS);
+        // By its arrival too: one agent's clock must not make the others forgotten.
+        let forget = end_ms.min(arrived_ms).saturating_sub(AGENT_HORIZON_MS);
         if self.agents.len() > 1 && !self.agents.contains_key(agent) {
             self.agents.retain(|_, times| times.last().is_some_and(|t| millis(*t) >= forget));
         }

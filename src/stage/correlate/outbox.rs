@@ -142,6 +142,8 @@ pub struct Outlet {
     outcomes: Option<mpsc::Receiver<Outcome>>,
     /// Ids handed to the deliverer by this owner.
     handed: BTreeSet<String>,
+    /// The receivers cannot be reached by this owner: what is due stays.
+    held: bool,
     /// Hurries the deliverer at the end of a finite input; none once it was used.
     drain: Option<DrainHandle>,
     draining: Option<Instant>,
@@ -156,14 +158,26 @@ impl fmt::Debug for Outlet {
 impl Outlet {
     /// An outlet; without a deliverer every event counts as delivered, without a printer as printed.
     pub fn new(printer: Option<Printer>, deliverer: Option<Deliveries>) -> Self {
-        let mut outlet =
-            Self { printer, deliveries: None, outcomes: None, handed: BTreeSet::new(), drain: None, draining: None };
+        let mut outlet = Self {
+            printer,
+            deliveries: None,
+            outcomes: None,
+            handed: BTreeSet::new(),
+            held: false,
+            drain: None,
+            draining: None,
+        };
         if let Some(deliverer) = deliverer {
             outlet.deliveries = Some(deliverer.queue);
             outlet.outcomes = Some(deliverer.outcomes);
             outlet.drain = Some(deliverer.drain);
         }
         outlet
+    }
+
+    /// An outlet that delivers nothing and loses nothing: the next owner does.
+    pub fn held(printer: Option<Printer>) -> Self {
+        Self { held: true, ..Self::new(printer, None) }
     }
 
     /// Nothing more will come: what is open is tried once more at once, and for a limited time.
@@ -190,7 +204,7 @@ impl Outlet {
                 entry.printed = true;
                 changed = true;
             }
-            if entry.delivered || self.handed.contains(&entry.id) {
+            if self.held || entry.delivered || self.handed.contains(&entry.id) {
                 continue;
             }
             let Some(deliveries) = &self.deliveries else {
