@@ -58,3 +58,24 @@ fn a_stop_without_end_of_input_loses_nothing() {
     assert_eq!(oracle::exported(&export), sums.pairs);
     assert!(Records::of(&export).refused().is_empty());
 }
+
+#[test]
+fn a_drained_data_folder_takes_nothing_new_and_says_so() {
+    let site = Site::two_subnets();
+    let program = site.start();
+    let posts = capture::posts();
+    let (first, rest) = posts.split_at(10);
+    for post in first {
+        assert_eq!(post.send(&program).unwrap().status, 200);
+    }
+    program.finish();
+    let before = site.export();
+    // Everything after the end of time would be late: refused at the door, not taken and lost.
+    let again = site.start();
+    let answers = rest[..3].iter().map(|post| post.send(&again));
+    let taken = answers.flatten().filter(|answer| answer.status == 200).count();
+    let ended = again.ended();
+    assert!(ended.status.success(), "{:?}", ended.status);
+    assert_eq!(taken, 0);
+    assert_eq!(site.export(), before);
+}

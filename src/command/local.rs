@@ -19,7 +19,7 @@ use crate::admin::Health;
 use crate::app::{self, Job, Role};
 use crate::aws::Clients;
 use crate::cli::Local;
-use crate::config::{Override, Settings};
+use crate::config::{Config, Override, Settings};
 use crate::embedded::Embedded;
 use crate::metrics::Metrics;
 use crate::telemetry;
@@ -40,21 +40,27 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
     let admin = services::admin(&config, &metrics, &health).await?;
     let leave = CancellationToken::new();
     let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
+    let over = input_is_over(&config, &clients).await?;
     let door = Door::open(&config, clients.kinesis.clone(), &metrics).await?;
+    let collect = door.served.address;
+    // Nothing may slip in before the input is known to be over.
+    let door = if over {
+        door.close().await;
+        None
+    } else {
+        Some(door)
+    };
     if args.json {
         let ready = serde_json::json!({
             "type": "ready",
-            "collect": door.served.address.to_string(),
+            "collect": collect.to_string(),
             "admin": admin.address.to_string(),
             "kinesis": embedded.endpoints().kinesis,
             "dynamodb": embedded.endpoints().dynamodb,
         });
         print_line(&ready.to_string());
-    } else {
-        print_line(&format!(
-            "taking reports on http://{}, metrics on http://{}/metrics",
-            door.served.address, admin.address
-        ));
+    } else if !over {
+        print_line(&format!("taking reports on http://{collect}, metrics on http://{}/metrics", admin.address));
     }
     health.mark_started();
 
@@ -71,21 +77,19 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
         deliver: true,
         alone: true,
     };
-    let over = input_is_over(&job).await?;
     let running = tokio::spawn(app::run(job, leave.clone(), end_input));
-    if over {
+    let Some(door) = door else {
         eprintln!(
             "flowshift: the input of {} has ended (--drain): finishing what is left and taking nothing new; \
              give another --data-dir to start afresh",
             args.data_dir.display()
         );
-        door.close().await;
         ends.send_replace(Some(Instant::now()));
         let ended = running.await.map_err(Failure::start)?;
         admin.stop().await;
         embedded.stop().await;
         return Ok(ended?);
-    }
+    };
     let ended = wait(
         running,
         stopping,
@@ -109,10 +113,10 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
 
 /// Whether an earlier run of this data folder has ended its input: its watermarks stand at the end of time, so nothing new
 /// could be judged.
-async fn input_is_over(job: &Job) -> Result<bool, Failure> {
-    let table = DynamoTable::new(job.clients.dynamodb.clone());
-    let tables = app::tables(&job.config);
-    let flows = &job.config.streams.flows;
+async fn input_is_over(config: &Config, clients: &Clients) -> Result<bool, Failure> {
+    let table = DynamoTable::new(clients.dynamodb.clone());
+    let tables = app::tables(config);
+    let flows = &config.streams.flows;
     table.ensure(&tables.leases(flows)).await.map_err(Failure::start)?;
     let rows = inspect::rows(&table, &tables, flows).await.map_err(Failure::start)?;
     let ended = |cut: &Cut| cut.end && cut.children.is_empty();

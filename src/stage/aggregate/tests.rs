@@ -197,3 +197,14 @@ fn a_child_waits_for_the_slower_parent_and_knows_both_their_repeats() {
     let (_, account) = outcome(&map(&mut child, &again));
     assert_eq!(reason(&account, Reason::Duplicate), 2);
 }
+
+#[test]
+fn one_agents_wrong_clock_does_not_make_the_others_forgotten() {
+    let mut state = SourceState::default();
+    outcome(&map(&mut state, &[record(1, NOW_MS, report("i-1", NOW_MS - 5_000, 1))]));
+    let days_ahead = report("i-2", NOW_MS + 3 * 86_400_000, 1);
+    let (_, account) = outcome(&map(&mut state, &[record(2, NOW_MS, days_ahead)]));
+    assert_eq!(reason(&account, Reason::Future), 1);
+    let (_, account) = outcome(&map(&mut state, &[record(3, NOW_MS, report("i-1", NOW_MS - 5_000, 1))]));
+    assert_eq!((account.accounted, reason(&account, Reason::Duplicate)), (0, 1));
+}
