@@ -17,6 +17,9 @@ use crate::{
     stream::{Stream, storage_failure},
 };
 
+/// How far ahead of our clock a client's "now" may be.
+const CLOCK_TOLERANCE_MS: u64 = 1_000;
+
 /// Most records of one `GetRecords`.
 const MAX_RECORDS: i64 = 10_000;
 /// Most bytes of keys and data of one `GetRecords`.
@@ -73,7 +76,8 @@ pub(crate) fn start(
         "AT_TIMESTAMP" => {
             let time = time.ok_or_else(|| ApiError::invalid_argument("AT_TIMESTAMP needs a Timestamp"))?;
             let (at_ms, now_ms) = (parse_seconds("timestamp", time)?, now_ms());
-            if at_ms > now_ms {
+            // A client's clock is finer than ours and may run a little ahead; an hour ahead is a mistake.
+            if at_ms > now_ms.saturating_add(CLOCK_TOLERANCE_MS) {
                 return Err(ApiError::invalid_argument(format!(
                     "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: {at_ms}, currentTimestampInMillis: {now_ms}"
                 )));
