@@ -61,10 +61,10 @@ impl Registrar {
     pub(super) fn engine(&mut self) -> Result<EngineMetrics, MetricsError> {
         let metrics = EngineMetrics::register(&self.registry, PREFIX)
             .map_err(|source| MetricsError::Register { name: format!("{PREFIX}_*"), source })?;
-        self.described.extend(EngineMetrics::ALL.map(|(name, help, labels)| Described {
-            name: format!("{PREFIX}_{name}"),
-            help: help.to_owned(),
-            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        self.described.extend(EngineMetrics::ALL.iter().map(|metric| Described {
+            name: format!("{PREFIX}_{}", metric.name),
+            help: metric.help.to_owned(),
+            labels: metric.labels.iter().map(|label| (*label).to_owned()).collect(),
         }));
         Ok(metrics)
     }

@@ -130,7 +130,21 @@ mod tests {
     }
 
     const LABELS: &[&str] = &[
-        "endpoint", "feed", "outcome", "reason", "route", "severity", "shard", "signal", "status", "stream", "verdict",
+        "endpoint",
+        "feed",
+        "form",
+        "operation",
+        "outcome",
+        "reason",
+        "route",
+        "service",
+        "severity",
+        "shard",
+        "signal",
+        "status",
+        "stream",
+        "table",
+        "verdict",
         "version",
     ];
 }

@@ -221,6 +221,7 @@ impl Shard {
             self.config.timing.lease,
         )
         .await?;
+        self.metrics.acquired(&self.context.stream.name, self.context.shard.as_str());
         let (state, stream) = (self.config.tables.state(), self.context.stream.clone());
         Ok(ShardTask {
             context: self.context.clone(),

@@ -67,6 +67,9 @@ pub(crate) async fn drive(task: &ShardTask, stage: &mut dyn Stage, output: Optio
                         run.dirty = true;
                     }
                     run.stage.idle()?;
+                    if behind_ms == 0 && !run.dirty {
+                        task.metrics.progressed(task.stream(), task.lease.key());
+                    }
                 }
                 Some(Fetched::ShardEnd) => {
                     run.commit(true).await?;
@@ -157,7 +160,7 @@ impl<'a> StageRun<'a> {
         self.parts = manifest.parts;
         self.committed = Instant::now();
         self.dirty = false;
-        task.metrics.committed(task.stream());
+        task.metrics.committed(task.stream(), task.lease.key());
         self.stage.committed();
         Ok(())
     }

@@ -1,0 +1,43 @@
+//! What is counted between mappers and lanes: batches, gaps, watermarks, sources.
+
+use super::EngineMetrics;
+use super::engine::gauge_value;
+
+impl EngineMetrics {
+    /// A batch was cut and emitted, which is a mapper's commit; `watermark_ms` is the first feed kind's after it.
+    pub(crate) fn batch(&self, stream: &str, shard: &str, watermark_ms: i64) {
+        self.set.batches.with_label_values(&[stream]).inc();
+        self.set.checkpoint_age.reset(stream, shard);
+        self.set.progress_age.reset(stream, shard);
+        if let Some(seconds) = watermark_seconds(watermark_ms) {
+            self.set.watermark.with_label_values(&[stream, shard]).set(seconds);
+        }
+    }
+
+    /// Where the slowest lane of an exchange shard stands, event time, epoch milliseconds.
+    pub(crate) fn lane_watermark(&self, stream: &str, shard: &str, watermark_ms: i64) {
+        if let Some(seconds) = watermark_seconds(watermark_ms) {
+            self.set.lane_watermark.with_label_values(&[stream, shard]).set(seconds);
+        }
+    }
+
+    /// Lanes found batch numbers missing and went on, because the loss is known.
+    pub(crate) fn gaps_accepted(&self, stream: &str, gaps: u64) {
+        self.set.gaps.with_label_values(&[stream, "accepted"]).inc_by(gaps);
+    }
+
+    /// A lane found a batch number missing and its shard stopped.
+    pub(crate) fn gap_stopped(&self, stream: &str) {
+        self.set.gaps.with_label_values(&[stream, "stopped"]).inc();
+    }
+
+    /// Number of input shards with this status.
+    pub(crate) fn sources(&self, status: &str, count: usize) {
+        self.set.sources.with_label_values(&[status]).set(gauge_value(count));
+    }
+}
+
+/// None for the ends of time, which mean "nothing yet" and "no more".
+fn watermark_seconds(ms: i64) -> Option<f64> {
+    (ms != i64::MIN && ms != i64::MAX).then_some(ms as f64 / 1000.0)
+}
