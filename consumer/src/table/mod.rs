@@ -2,11 +2,13 @@
 //!
 //! Everything the engine promises rests on one property of this seam: a write with a [`Condition`] is atomic per item
 //! and, when it is refused, says what stands there ([`TableError::Conflict`]). No transactions, no counters, no TTL.
-//! [`aws::DynamoTable`] speaks to DynamoDB; [`memory::MemoryTable`] is the same rules in memory for simulations.
+//! [`aws::DynamoTable`] speaks to DynamoDB; [`memory::MemoryTable`] is the same rules in memory for simulations;
+//! [`metered::Metered`] says what calls on any of them cost.
 
 pub mod aws;
 mod condition;
 pub mod memory;
+pub mod metered;
 mod value;
 
 use std::fmt;

@@ -32,6 +32,24 @@ impl Value {
     pub fn string(s: impl Into<String>) -> Self {
         Self::S(s.into())
     }
+
+    /// Bytes DynamoDB counts for the value, without its name: UTF-8 length of text, length of binary, one byte per two
+    /// significant digits of a number and one more (another when it is negative). Foreign types count as one byte.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::S(s) => s.len(),
+            Self::N(n) => number_size(n),
+            Self::B(b) => b.len(),
+            Self::Ss(set) => set.iter().map(String::len).sum(),
+            Self::Other => 1,
+        }
+    }
+}
+
+/// The engine's own numbers are integers; zeros at either end are not significant.
+fn number_size(text: &str) -> usize {
+    let significant = text.trim_start_matches(['-', '+']).trim_start_matches('0').trim_end_matches('0');
+    significant.len().div_ceil(2) + 1 + usize::from(text.starts_with('-') && !significant.is_empty())
 }
 
 /// A row: attribute name to value.
@@ -96,6 +114,11 @@ impl Item {
             Some(Value::Ss(set)) => set.clone(),
             _ => BTreeSet::new(),
         }
+    }
+
+    /// Bytes DynamoDB counts for the item: names and values. Storage is billed with 100 bytes more.
+    pub fn size(&self) -> usize {
+        self.iter().map(|(name, value)| name.len() + value.size()).sum()
     }
 
     /// All attributes in name order.
