@@ -67,7 +67,7 @@
 //! 4. [`lease`]: the row that is the only commit point, and who may write it.
 //! 5. [`exchange`]: what travels from mappers to lanes: numbered batches, marks, source set, watermarks.
 //! 6. [`log`] and [`table`]: the seams to Kinesis and DynamoDB, each with a twin in memory; [`shard`], [`clock`].
-//! 7. [`inspect`]: reading committed state from outside; [`metrics`].
+//! 7. [`inspect`]: reading committed state from outside; [`resolve`]: an operator's way past a loss; [`metrics`].
 //!
 //! # Fail points
 //!
@@ -93,6 +93,7 @@ pub mod inspect;
 pub mod lease;
 pub mod log;
 pub mod metrics;
+pub mod resolve;
 pub mod run;
 pub mod shard;
 pub mod stage;

@@ -13,7 +13,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::commit::Snapshot;
-use crate::exchange::{LaneId, Watermarks};
+use crate::exchange::{LaneId, Loss, Watermarks};
 use crate::log::{Entry, Record, StreamId};
 use crate::shard::{HashRange, ShardId};
 
@@ -103,6 +103,12 @@ pub trait Stage: Send + 'static {
         Ok(())
     }
 
+    /// Records of the shard were lost before they were read (they expired), or its state was discarded by policy.
+    /// Told before the first record that follows, or before the first record at all.
+    fn lost(&mut self, loss: ShardLoss) {
+        let _ = loss;
+    }
+
     /// Whether a commit should not wait for its interval.
     fn urgent(&self) -> bool {
         false
@@ -121,6 +127,20 @@ impl fmt::Debug for dyn Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Stage")
     }
+}
+
+/// What happened to a shard that its stage must know to judge what is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardLoss {
+    /// Records expired before they were read: reading goes on at the oldest that is left.
+    Trimmed,
+    /// The committed state was discarded, by setting or by an operator; the stage starts empty at the checkpoint.
+    Discarded,
+    /// An operator accepts whatever is missing among the records that arrived up to then (epoch milliseconds).
+    Accepted {
+        /// The moment, by the operator's clock.
+        until_ms: i64,
+    },
 }
 
 /// A batch of one input shard.
@@ -209,6 +229,12 @@ pub trait Reducer: Send + 'static {
     /// # Errors
     /// The shard stops.
     fn advance(&mut self, lane: LaneId, watermarks: &Watermarks) -> Result<Vec<Bytes>, StageError>;
+
+    /// Something of the lane is lost and the loss is accepted: its open windows are incomplete. Called before what
+    /// follows the loss is applied; it happens again after a crash, as `apply` does.
+    fn incomplete(&mut self, lane: LaneId, why: &Loss) {
+        let _ = (lane, why);
+    }
 
     /// The lane's stored form.
     ///

@@ -49,6 +49,9 @@ pub struct BatchPart {
     pub end: bool,
     /// At an end by resharding: the shards that go on.
     pub children: Vec<ShardId>,
+    /// Records that the batch's cut counted and the input stream no longer had when this was made; 0 in a first
+    /// emission. Tells two emissions of one batch apart: the same number means the same bytes.
+    pub expired: u64,
     /// The stage's bytes.
     pub payload: Bytes,
 }
@@ -156,6 +159,8 @@ mod wire {
         pub(super) children: Vec<String>,
         #[prost(bytes = "bytes", tag = "9")]
         pub(super) payload: Bytes,
+        #[prost(uint64, tag = "10")]
+        pub(super) expired: u64,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -194,6 +199,7 @@ mod wire {
                 end: part.end,
                 children: part.children.iter().map(|c| c.as_str().to_owned()).collect(),
                 payload: part.payload.clone(),
+                expired: part.expired,
             }
         }
 
@@ -213,6 +219,7 @@ mod wire {
                 end: self.end,
                 children: self.children.into_iter().map(ShardId::new).collect(),
                 payload: self.payload,
+                expired: self.expired,
             })
         }
     }
@@ -254,6 +261,7 @@ mod tests {
             watermarks: Watermarks::from_slice(&[5, i64::MIN]),
             end: true,
             children: vec![ShardId::new("shardId-000000000002")],
+            expired: 4,
             payload: Bytes::from_static(b"payload"),
         }
     }

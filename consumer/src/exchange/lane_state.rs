@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::envelope::{BatchPart, Control};
+use super::loss::Loss;
 use super::source::{FeedKinds, SourceId, Status, Watermarks};
 
 #[cfg(test)]
@@ -17,19 +18,27 @@ mod tests;
 mod wire;
 
 /// What became of a batch part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// Seen before, or from a source's past epoch: drop it.
+    /// Seen before, from a source's past epoch, or of an emission that a later one replaced: drop it.
     Repeat,
     /// New: apply its payload.
     New,
+    /// New, behind a loss that is accepted: say that the lane is incomplete, then apply its payload.
+    NewAfter(Loss),
+    /// Its batch is closed without it, because parts of an earlier emission are applied and the rest is lost: drop its
+    /// payload, which would count again what those parts held, and say that the lane is incomplete.
+    Closed(Loss),
 }
 
 /// Why a part cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
     /// A number is missing. n + 1 is put only after n was acknowledged, so this is proof of loss.
-    #[error("batch {got} of {source_id} epoch {epoch} after batch {applied}: the batches between are lost")]
+    #[error(
+        "batch {got} of {source_id} epoch {epoch} after batch {applied}: the batches between are lost; \
+         `leases resolve` goes on without them"
+    )]
     Gap {
         /// The source.
         source_id: Box<SourceId>,
@@ -40,8 +49,8 @@ pub enum ApplyError {
         /// The number that came.
         got: u64,
     },
-    /// Two emissions of one batch differ in their number of parts.
-    #[error("batch {n} of {source_id} came in {got} parts after {expected}")]
+    /// Two emissions of one batch, of the same records, differ in their number of parts.
+    #[error("batch {n} of {source_id} came in {got} parts after {expected}; `leases resolve` goes on without the rest")]
     Parts {
         /// The source.
         source_id: Box<SourceId>,
@@ -65,6 +74,12 @@ struct Entry {
     status: Vec<Status>,
     in_set: bool,
     ended: bool,
+    /// Records the open batch's emission had lost.
+    open_expired: u64,
+    /// The next gap is accepted: records of the shard were lost before they were read. Cleared by a whole batch.
+    forgive: bool,
+    /// When the END arrived in the exchange stream, epoch milliseconds by the stream's clock.
+    ended_ms: i64,
 }
 
 /// The marks of one lane.
@@ -75,14 +90,17 @@ pub struct LaneState {
     sources: BTreeMap<SourceId, Entry>,
     reached: Watermarks,
     gaps: u64,
-    /// Accept gaps: set when reading resumed at the trim horizon or state was discarded by policy.
-    pub accept_gaps: bool,
+    /// Accept that a source seen for the first time does not begin at its first batch.
+    forgive_unknown: bool,
+    /// Accept every gap in records that arrived up to then, epoch milliseconds: an operator's decision.
+    accept_until_ms: i64,
 }
 
 impl LaneState {
     /// A lane that has seen nothing.
     pub fn new(kinds: FeedKinds) -> Self {
-        Self { kinds, control: 0, sources: BTreeMap::new(), reached: Watermarks::NONE, gaps: 0, accept_gaps: false }
+        let (sources, reached) = (BTreeMap::new(), Watermarks::NONE);
+        Self { kinds, control: 0, sources, reached, gaps: 0, forgive_unknown: false, accept_until_ms: i64::MIN }
     }
 
     /// The lane's watermarks: every pane and step that ends at or before them may be closed.
@@ -90,7 +108,7 @@ impl LaneState {
         self.reached
     }
 
-    /// Accepted gaps so far: the lane's windows are incomplete when this is not 0.
+    /// Losses accepted so far: the lane's windows are incomplete when this is not 0.
     pub fn gaps(&self) -> u64 {
         self.gaps
     }
@@ -106,55 +124,93 @@ impl LaneState {
         self.control > 0 && set.peek().is_some() && set.all(|s| s.ended)
     }
 
-    /// Marks a part. On [`Applied::New`] the caller applies the payload before the next call.
+    /// Records of the lane are lost, or its state was discarded: the next gap of every source is accepted.
+    pub fn forgive(&mut self) {
+        self.forgive_unknown = true;
+        self.sources.values_mut().filter(|s| !s.ended).for_each(|s| s.forgive = true);
+    }
+
+    /// Accepts every gap in records that arrived up to a moment, epoch milliseconds by the stream's clock.
+    pub fn accept_until(&mut self, ms: i64) {
+        self.accept_until_ms = self.accept_until_ms.max(ms);
+    }
+
+    /// Marks a part that arrived in the exchange stream at `arrived_ms`. On [`Applied::New`] and [`Applied::NewAfter`]
+    /// the caller applies the payload before the next call.
     ///
     /// # Errors
-    /// [`ApplyError::Gap`] unless gaps are accepted; [`ApplyError::Parts`]. Nothing is changed then.
-    pub fn apply_part(&mut self, part: &BatchPart) -> Result<Applied, ApplyError> {
+    /// [`ApplyError::Gap`] and [`ApplyError::Parts`] unless the loss is accepted. Nothing is changed then.
+    pub fn apply_part(&mut self, part: &BatchPart, arrived_ms: i64) -> Result<Applied, ApplyError> {
         let kinds = self.kinds;
-        let entry = self.sources.entry(part.source.clone()).or_insert_with(|| Entry::new(kinds));
+        let resolved = arrived_ms <= self.accept_until_ms;
+        let known = self.sources.get(&part.source).cloned();
+        let fresh = known.as_ref().is_none_or(|s| s.epoch == 0);
+        let mut entry = known.unwrap_or_else(|| Entry::new(kinds));
         if part.epoch < entry.epoch {
             return Ok(Applied::Repeat);
         }
-        let (applied, open_parts) = if part.epoch > entry.epoch { (0, 0) } else { (entry.applied, entry.open_parts) };
-        if part.n <= applied {
+        if part.epoch > entry.epoch {
+            entry.restart(part.epoch, 0);
+        }
+        if part.n <= entry.applied {
             return Ok(Applied::Repeat);
         }
-        let gap = part.n > applied + 1;
-        if gap && !self.accept_gaps {
-            let source_id = Box::new(part.source.clone());
-            return Err(ApplyError::Gap { source_id, epoch: part.epoch, applied, got: part.n });
+        let source_id = || Box::new(part.source.clone());
+        let mut loss = None;
+        if part.n > entry.applied + 1 {
+            let applied = entry.applied;
+            if !(entry.forgive || resolved || fresh && self.forgive_unknown) {
+                return Err(ApplyError::Gap { source_id: source_id(), epoch: part.epoch, applied, got: part.n });
+            }
+            loss = Some(Loss::Gap { source: part.source.clone(), epoch: part.epoch, applied, next: part.n });
+            self.gaps += 1;
+            entry.restart(part.epoch, part.n - 1);
+        } else if entry.open_parts != 0 && part.expired != entry.open_expired {
+            if part.expired < entry.open_expired {
+                return Ok(Applied::Repeat);
+            }
+            return Ok(self.close(entry, part, arrived_ms));
+        } else if entry.open_parts != 0 && part.parts != entry.open_parts {
+            if resolved {
+                return Ok(self.close(entry, part, arrived_ms));
+            }
+            let (expected, got) = (entry.open_parts, part.parts);
+            return Err(ApplyError::Parts { source_id: source_id(), n: part.n, expected, got });
         }
-        if !gap && open_parts != 0 && open_parts != part.parts {
-            let source_id = Box::new(part.source.clone());
-            return Err(ApplyError::Parts { source_id, n: part.n, expected: open_parts, got: part.parts });
+        if entry.open_parts == 0 && part.expired > 0 {
+            loss.get_or_insert(Loss::expired(part));
         }
-        if gap || part.epoch > entry.epoch {
-            entry.seen.clear();
-        }
-        self.gaps += u64::from(gap);
-        entry.epoch = part.epoch;
-        entry.applied = part.n - 1;
-        entry.open_parts = part.parts;
         if entry.seen.contains(&part.part) {
             return Ok(Applied::Repeat);
         }
+        entry.open_parts = part.parts;
+        entry.open_expired = part.expired;
         entry.seen.push(part.part);
-        if entry.seen.len() == part.parts as usize {
-            self.complete(part);
+        let whole = entry.seen.len() == part.parts as usize;
+        self.sources.insert(part.source.clone(), entry);
+        if whole {
+            self.complete(part, arrived_ms);
         }
-        Ok(Applied::New)
+        Ok(loss.map_or(Applied::New, Applied::NewAfter))
+    }
+
+    /// Parts of an emission of more records are applied; what they did not hold of the batch is lost.
+    fn close(&mut self, entry: Entry, part: &BatchPart, arrived_ms: i64) -> Applied {
+        self.gaps += 1;
+        self.sources.insert(part.source.clone(), entry);
+        self.complete(part, arrived_ms);
+        Applied::Closed(Loss::expired(part))
     }
 
     /// The last part of a batch is in: its number, watermark and end count now.
-    fn complete(&mut self, part: &BatchPart) {
+    fn complete(&mut self, part: &BatchPart, arrived_ms: i64) {
         let Some(entry) = self.sources.get_mut(&part.source) else { return };
-        entry.applied = part.n;
-        entry.open_parts = 0;
-        entry.seen.clear();
+        entry.restart(part.epoch, part.n);
+        entry.forgive = false;
         entry.watermarks.raise_all(&part.watermarks);
         if part.end && !entry.ended {
             entry.ended = true;
+            entry.ended_ms = arrived_ms;
             let (last, status, in_set) = (entry.watermarks, entry.status.clone(), entry.in_set);
             for child in &part.children {
                 let id = SourceId { stream: part.source.stream.clone(), shard: child.clone() };
@@ -179,8 +235,12 @@ impl LaneState {
         }
     }
 
-    /// Takes the leader's full source set; a record seen before is dropped (`false`).
-    pub fn apply_control(&mut self, control: &Control) -> bool {
+    /// Takes the leader's full source set, which arrived in the exchange stream at `arrived_ms`; a record seen before
+    /// is dropped (`false`).
+    ///
+    /// Ended sources that are out of the set are forgotten `keep_ms` after their END: by then no copy of their batches
+    /// can be in the stream any more.
+    pub fn apply_control(&mut self, control: &Control, arrived_ms: i64, keep_ms: i64) -> bool {
         if control.number <= self.control {
             return false;
         }
@@ -201,8 +261,18 @@ impl LaneState {
             }
             entry.in_set = true;
         }
+        self.bury(control, arrived_ms, keep_ms);
         self.advance();
         true
+    }
+
+    fn bury(&mut self, control: &Control, arrived_ms: i64, keep_ms: i64) {
+        // States of older versions did not note when.
+        let dead = self.sources.values_mut().filter(|s| s.ended && s.ended_ms == 0);
+        dead.for_each(|s| s.ended_ms = arrived_ms);
+        self.sources.retain(|id, s| {
+            !s.ended || control.sources.contains_key(id) || arrived_ms.saturating_sub(s.ended_ms) < keep_ms
+        });
     }
 
     /// Moves the lane's watermarks to the minimum over the sources that count.
@@ -239,5 +309,14 @@ impl LaneState {
 impl Entry {
     fn new(kinds: FeedKinds) -> Self {
         Self { status: (0..kinds.count()).map(Status::initial).collect(), ..Self::default() }
+    }
+
+    /// Nothing of batch `applied + 1` has been seen.
+    fn restart(&mut self, epoch: u64, applied: u64) {
+        self.epoch = epoch;
+        self.applied = applied;
+        self.open_parts = 0;
+        self.open_expired = 0;
+        self.seen.clear();
     }
 }

@@ -6,9 +6,11 @@
 mod envelope;
 mod lane;
 mod lane_state;
+mod loss;
 mod source;
 
 pub use envelope::{BatchPart, Control, Envelope, EnvelopeError, Message};
 pub use lane::{LaneId, Lanes, LanesError};
 pub use lane_state::{Applied, ApplyError, LaneState};
+pub use loss::Loss;
 pub use source::{FeedKinds, SourceId, SourceSet, Status, Watermarks};

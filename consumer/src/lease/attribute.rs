@@ -48,5 +48,9 @@ pub const DATA: [&str; 4] = ["fs_data0", "fs_data1", "fs_data2", "fs_data3"];
 pub const STATUS: [&str; 4] = ["fs_status0", "fs_status1", "fs_status2", "fs_status3"];
 /// Floor under the watermark of a kind after a return, by kind, epoch milliseconds.
 pub const FLOOR: [&str; 4] = ["fs_floor0", "fs_floor1", "fs_floor2", "fs_floor3"];
+/// An operator's decision about the shard: its number and what it says (see `crate::resolve`).
+pub const RESOLVE: &str = "fs_resolve";
+/// Number of the last decision that a commit rests on.
+pub const RESOLVED: &str = "fs_resolved";
 /// 1 when a finite input ended here.
 pub const ENDED: &str = "fs_ended";

@@ -9,6 +9,7 @@ use std::fmt;
 use super::attribute;
 use crate::commit::{Cut, Manifest};
 use crate::exchange::Status;
+use crate::resolve::Resolution;
 use crate::shard::{HashRange, SequenceNumber, Shard, ShardId};
 use crate::table::{Item, Value};
 use prost::Message as _;
@@ -100,6 +101,10 @@ pub struct LeaseRow {
     pub status: [Status; 4],
     /// Floors by kind.
     pub floor: [Option<i64>; 4],
+    /// An operator's last decision about the shard; used already when its number is not above `resolved`.
+    pub resolution: Option<Resolution>,
+    /// Number of the last decision that a commit rests on; 0: none.
+    pub resolved: i64,
     /// Whether a finite input ended here.
     pub ended: bool,
 }
@@ -155,8 +160,20 @@ impl LeaseRow {
                 None => Status::initial(kind),
             }),
             floor: attribute::FLOOR.map(|name| item.number(name)),
+            resolution: match item.string(attribute::RESOLVE) {
+                None => None,
+                Some(text) => Some(Resolution::parse(text).ok_or_else(|| bad(attribute::RESOLVE, text))?),
+            },
+            resolved: item.number(attribute::RESOLVED).unwrap_or_default(),
             ended: item.number(attribute::ENDED) == Some(1),
         }))
+    }
+}
+
+impl LeaseRow {
+    /// The operator's decision that no commit rests on yet.
+    pub fn pending_resolution(&self) -> Option<Resolution> {
+        self.resolution.filter(|r| r.number > self.resolved)
     }
 }
 

@@ -10,12 +10,15 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::exchange::{
-    Applied, BatchPart, Control, Envelope, FeedKinds, LaneId, LaneState, Lanes, Message, Watermarks,
+    Applied, BatchPart, Control, Envelope, FeedKinds, LaneId, LaneState, Lanes, Loss, Message, Watermarks,
 };
 use crate::log::{Entry, Record};
-use crate::stage::{Reducer, ShardContext, Stage, StageError, StatePart};
+use crate::stage::{Reducer, ShardContext, ShardLoss, Stage, StageError, StatePart};
 
 const MARKS: &str = "marks@";
+/// A day longer than the longest time that Kinesis keeps a record without extended retention beyond a week: no copy of
+/// a batch of an ended source is in the exchange stream any more.
+const TOMBSTONE_MS: i64 = 8 * 24 * 3_600_000;
 
 /// Key of a lane's state part.
 fn lane_key(lane: LaneId) -> String {
@@ -55,6 +58,8 @@ pub struct LaneStage<R> {
     undecodable: u64,
     /// Outputs wait for a commit.
     hurry: bool,
+    /// How long the marks of a source are kept after its END, in milliseconds.
+    keep_ms: i64,
 }
 
 impl<R: Reducer> LaneStage<R> {
@@ -72,6 +77,7 @@ impl<R: Reducer> LaneStage<R> {
             outputs: BTreeMap::new(),
             undecodable: 0,
             hurry: false,
+            keep_ms: TOMBSTONE_MS,
         }
     }
 
@@ -100,24 +106,33 @@ impl<R: Reducer> LaneStage<R> {
         self.states.contains_key(&lane).then_some(lane)
     }
 
-    fn apply_batch(&mut self, lane: LaneId, part: &BatchPart) -> Result<(), StageError> {
+    fn apply_batch(&mut self, lane: LaneId, part: &BatchPart, arrived_ms: i64) -> Result<(), StageError> {
         let Some(state) = self.states.get_mut(&lane) else { return Ok(()) };
-        let applied = state.apply_part(part).map_err(|e| StageError::with(format!("lane {lane}"), e))?;
+        let applied = state.apply_part(part, arrived_ms).map_err(|e| StageError::with(format!("lane {lane}"), e))?;
         if applied == Applied::Repeat {
             return Ok(());
         }
         let watermarks = state.watermarks();
         self.moved = true;
-        if !part.payload.is_empty() {
+        if let Applied::NewAfter(loss) | Applied::Closed(loss) = &applied {
+            self.incomplete(lane, loss);
+        }
+        if !part.payload.is_empty() && !matches!(applied, Applied::Closed(_)) {
             self.reducer.apply(lane, &part.payload)?;
             self.dirty.insert(lane);
         }
         self.advance(lane, watermarks)
     }
 
-    fn apply_control(&mut self, lane: LaneId, control: &Control) -> Result<(), StageError> {
+    fn incomplete(&mut self, lane: LaneId, loss: &Loss) {
+        tracing::error!(%lane, %loss, "records are lost: the lane's windows are incomplete");
+        self.reducer.incomplete(lane, loss);
+        self.dirty.insert(lane);
+    }
+
+    fn apply_control(&mut self, lane: LaneId, control: &Control, arrived_ms: i64) -> Result<(), StageError> {
         let Some(state) = self.states.get_mut(&lane) else { return Ok(()) };
-        if !state.apply_control(control) {
+        if !state.apply_control(control, arrived_ms, self.keep_ms) {
             return Ok(());
         }
         let watermarks = state.watermarks();
@@ -157,8 +172,8 @@ impl<R: Reducer> Stage for LaneStage<R> {
     fn process(&mut self, record: &Record) -> Result<(), StageError> {
         let message = Envelope::decode(&record.data);
         match (self.lane(record), message) {
-            (Some(lane), Ok(Message::Batch(part))) => self.apply_batch(lane, &part),
-            (Some(lane), Ok(Message::Control(control))) => self.apply_control(lane, &control),
+            (Some(lane), Ok(Message::Batch(part))) => self.apply_batch(lane, &part, record.arrived_ms),
+            (Some(lane), Ok(Message::Control(control))) => self.apply_control(lane, &control, record.arrived_ms),
             (lane, message) => {
                 // Not ours: counted and passed. Were it a damaged batch, its missing number would stop the lane.
                 self.undecodable += 1;
@@ -208,6 +223,21 @@ impl<R: Reducer> Stage for LaneStage<R> {
 
     fn restores(&self, key: &str) -> bool {
         key.starts_with(MARKS) || self.keeps(key)
+    }
+
+    fn lost(&mut self, loss: ShardLoss) {
+        self.moved = true;
+        for state in self.states.values_mut() {
+            match loss {
+                ShardLoss::Trimmed | ShardLoss::Discarded => state.forgive(),
+                ShardLoss::Accepted { until_ms } => state.accept_until(until_ms),
+            }
+        }
+        if loss == ShardLoss::Discarded {
+            for lane in self.states.keys().copied().collect::<Vec<_>>() {
+                self.incomplete(lane, &Loss::Discarded);
+            }
+        }
     }
 
     fn urgent(&self) -> bool {

@@ -152,7 +152,8 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         };
         let snapshot = task.snapshots.load(&cut.snapshot).await?;
         self.prepare(snapshot)?;
-        let computed = self.compute(&records, expired, &end)?;
+        let floor = Watermarks::from_slice(&cut.watermarks);
+        let computed = self.compute(&records, expired, (expired > 0).then_some(floor), &end)?;
         if expired > 0 {
             tracing::error!(shard = %shard, batch = cut.n, expired, "records of a cut batch expired before it was emitted");
         } else if computed.crc != cut.crc {
@@ -175,7 +176,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             self.prepare(snapshot)?;
         }
         loop {
-            let computed = self.compute(records, 0, end)?;
+            let computed = self.compute(records, 0, None, end)?;
             if !self.counted(&computed.kinds).await? {
                 continue;
             }
@@ -207,25 +208,35 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         Ok(())
     }
 
-    fn compute(&self, records: &[Record], expired: u64, end: &End) -> Result<Computed<M::State>, DriveError> {
+    /// With records expired, `floor` is where the cut said they reach: some lanes may have been told so already.
+    fn compute(
+        &self,
+        records: &[Record],
+        expired: u64,
+        floor: Option<Watermarks>,
+        end: &End,
+    ) -> Result<Computed<M::State>, DriveError> {
         let Some((_, prepared)) = &self.prepared else {
             return Err(StageError::new("no snapshot prepared").into());
         };
         let mut next = self.state.clone();
         let batch = Batch { shard: &self.task.context, records, expired };
         let mapped = self.mapper.map(&mut next, &batch, prepared)?;
+        if let Some(floor) = floor {
+            self.mapper.raise(&mut next, &floor);
+        }
         let reached = self.mapper.watermarks(&next).below_end_or(&self.reached);
         if matches!(end, End::Input) {
             self.mapper.raise(&mut next, &Watermarks::END);
         }
         let watermarks = self.mapper.watermarks(&next);
-        let entries = self.envelopes(&mapped, watermarks, end);
+        let entries = self.envelopes(&mapped, watermarks, expired, end);
         let mut crc = crc32fast::Hasher::new();
         entries.iter().for_each(|entry| crc.update(&entry.data));
         Ok(Computed { next, kinds: mapped.kinds, reached, entries, crc: crc.finalize() })
     }
 
-    fn envelopes(&self, mapped: &Mapped, watermarks: Watermarks, end: &End) -> Vec<Entry> {
+    fn envelopes(&self, mapped: &Mapped, watermarks: Watermarks, expired: u64, end: &End) -> Vec<Entry> {
         let heartbeat = [Bytes::new()];
         let children = match end {
             End::Shard(children) => children.clone(),
@@ -245,6 +256,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
                     watermarks,
                     end: !matches!(end, End::No),
                     children: children.clone(),
+                    expired,
                     payload: payload.clone(),
                 };
                 entries.push(lane_entry(self.exchange.lanes, lane, &Message::Batch(part)));

@@ -16,7 +16,8 @@ use super::{DriveError, Exit, crash_point};
 use crate::commit::{Fence, Manifest, Part};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::log::put_all;
-use crate::stage::{Stage, StatePart};
+use crate::resolve::{Decision, Resolution};
+use crate::stage::{ShardLoss, Stage, StatePart};
 use crate::table::{Condition, Update, Value};
 
 const IDLE: Duration = Duration::from_millis(50);
@@ -96,6 +97,8 @@ struct StageRun<'a> {
     dirty: bool,
     /// Whether the input is over and read to its tip.
     at_end: bool,
+    /// An operator's decision that the next commit rests on.
+    resolution: Option<Resolution>,
 }
 
 impl<'a> StageRun<'a> {
@@ -111,6 +114,13 @@ impl<'a> StageRun<'a> {
         let wanted: Vec<Part> = parts.iter().filter(|p| stage.restores(&p.key)).cloned().collect();
         let state = load_parts(task, &wanted).await?;
         stage.restore(state)?;
+        let resolution = row.pending_resolution();
+        if let Some(resolution) = resolution {
+            tracing::warn!(stream = task.stream(), shard = %row.shard, %resolution, "going on as an operator decided");
+        }
+        if let Some(Decision::AcceptGaps { until_ms }) = resolution.map(|r| r.decision) {
+            stage.lost(ShardLoss::Accepted { until_ms });
+        }
         let kept: Vec<Part> = parts.into_iter().filter(|p| stage.keeps(&p.key)).collect();
         let fence = claim_epoch(task, &row, &kept).await?;
         Ok(Self {
@@ -120,7 +130,8 @@ impl<'a> StageRun<'a> {
             start: fetch::start_position(&row.checkpoint, row.created_ms),
             shard_ended: row.checkpoint == Checkpoint::ShardEnd,
             fence,
-            dirty: inherited && !kept.is_empty(),
+            dirty: resolution.is_some() || inherited && !kept.is_empty(),
+            resolution,
             parts: kept,
             checkpoint: row.checkpoint,
             committed: Instant::now(),
@@ -155,12 +166,16 @@ impl<'a> StageRun<'a> {
         if shard_end {
             update = task.with_children(update).await?;
         }
+        if let Some(resolution) = self.resolution {
+            update = update.set(attribute::RESOLVED, Value::number(resolution.number));
+        }
         task.lease.write(update, Condition::None).await?;
         crash_point!("stage::after_commit");
         self.parts = manifest.parts;
         self.committed = Instant::now();
         self.dirty = false;
         task.metrics.committed(task.stream(), task.lease.key());
+        self.resolution = None;
         self.stage.committed();
         Ok(())
     }

@@ -22,6 +22,7 @@ fn batch(shard: u8, n: u64, mark: i64) -> BatchPart {
         watermarks: Watermarks::from_slice(&[mark]),
         end: false,
         children: vec![],
+        expired: 0,
         payload: Bytes::new(),
     }
 }
@@ -38,72 +39,72 @@ fn lane() -> LaneState {
 #[test]
 fn nothing_closes_before_the_first_source_set() {
     let mut lane = lane();
-    lane.apply_part(&batch(1, 1, 100)).unwrap();
+    lane.apply_part(&batch(1, 1, 100), 0).unwrap();
     assert_eq!(lane.watermarks().get(0), i64::MIN);
-    assert!(lane.apply_control(&set(1, &[(1, Status::Live)])));
+    assert!(lane.apply_control(&set(1, &[(1, Status::Live)]), 0, 1_000));
     assert_eq!(lane.watermarks().get(0), 100);
 }
 
 #[test]
 fn the_watermark_is_the_minimum_over_the_sources_that_count_and_never_moves_back() {
     let mut lane = lane();
-    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live)]));
-    lane.apply_part(&batch(1, 1, 100)).unwrap();
+    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
+    lane.apply_part(&batch(1, 1, 100), 0).unwrap();
     assert_eq!(lane.watermarks().get(0), i64::MIN, "source 2 has said nothing");
-    lane.apply_part(&batch(2, 1, 40)).unwrap();
+    lane.apply_part(&batch(2, 1, 40), 0).unwrap();
     assert_eq!(lane.watermarks().get(0), 40);
-    lane.apply_control(&set(2, &[(1, Status::Live), (2, Status::Idle)]));
+    lane.apply_control(&set(2, &[(1, Status::Live), (2, Status::Idle)]), 0, 1_000);
     assert_eq!(lane.watermarks().get(0), 100, "idle source 2 is out");
-    lane.apply_control(&set(3, &[(1, Status::Live), (2, Status::Return)]));
-    lane.apply_part(&batch(1, 2, 200)).unwrap();
+    lane.apply_control(&set(3, &[(1, Status::Live), (2, Status::Return)]), 0, 1_000);
+    lane.apply_part(&batch(1, 2, 200), 0).unwrap();
     assert_eq!(lane.watermarks().get(0), 100, "the returning source holds it where it was");
-    lane.apply_part(&batch(2, 2, 150)).unwrap();
+    lane.apply_part(&batch(2, 2, 150), 0).unwrap();
     assert_eq!(lane.watermarks().get(0), 150);
 }
 
 #[test]
 fn repeats_and_past_epochs_are_dropped_and_gaps_are_loss() {
     let mut lane = lane();
-    assert_eq!(lane.apply_part(&batch(1, 1, 1)), Ok(Applied::New));
-    assert_eq!(lane.apply_part(&batch(1, 1, 1)), Ok(Applied::Repeat));
-    assert!(matches!(lane.apply_part(&batch(1, 3, 3)), Err(ApplyError::Gap { applied: 1, got: 3, .. })));
+    assert_eq!(lane.apply_part(&batch(1, 1, 1), 0), Ok(Applied::New));
+    assert_eq!(lane.apply_part(&batch(1, 1, 1), 0), Ok(Applied::Repeat));
+    assert!(matches!(lane.apply_part(&batch(1, 3, 3), 0), Err(ApplyError::Gap { applied: 1, got: 3, .. })));
     let next = BatchPart { epoch: 2, ..batch(1, 1, 5) };
-    assert_eq!(lane.apply_part(&next), Ok(Applied::New));
-    assert_eq!(lane.apply_part(&batch(1, 2, 2)), Ok(Applied::Repeat), "epoch 1 is over");
+    assert_eq!(lane.apply_part(&next, 0), Ok(Applied::New));
+    assert_eq!(lane.apply_part(&batch(1, 2, 2), 0), Ok(Applied::Repeat), "epoch 1 is over");
 }
 
 #[test]
 fn a_batch_counts_when_its_last_part_is_in_whatever_their_order() {
     let mut lane = lane();
-    lane.apply_control(&set(1, &[(1, Status::Live)]));
+    lane.apply_control(&set(1, &[(1, Status::Live)]), 0, 1_000);
     let part = |part| BatchPart { part, parts: 3, ..batch(1, 1, 7) };
     for (index, mark) in [(2, i64::MIN), (0, i64::MIN), (0, i64::MIN), (1, 7)] {
-        lane.apply_part(&part(index)).unwrap();
+        lane.apply_part(&part(index), 0).unwrap();
         assert_eq!(lane.watermarks().get(0), mark);
     }
-    assert_eq!(lane.apply_part(&part(1)), Ok(Applied::Repeat));
+    assert_eq!(lane.apply_part(&part(1), 0), Ok(Applied::Repeat));
 }
 
 #[test]
 fn an_end_hands_over_to_the_children_without_a_jump() {
     let mut lane = lane();
-    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live)]));
-    lane.apply_part(&batch(2, 1, 500)).unwrap();
+    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
+    lane.apply_part(&batch(2, 1, 500), 0).unwrap();
     let end = BatchPart { end: true, children: vec![ShardId::new("shard-3")], ..batch(1, 1, 90) };
-    lane.apply_part(&end).unwrap();
+    lane.apply_part(&end, 0).unwrap();
     assert_eq!(lane.watermarks().get(0), 90, "the child waits at its parent's last watermark");
-    lane.apply_part(&batch(3, 1, 300)).unwrap();
+    lane.apply_part(&batch(3, 1, 300), 0).unwrap();
     assert_eq!(lane.watermarks().get(0), 300);
 }
 
 #[test]
 fn the_end_of_every_source_is_the_end_of_time() {
     let mut lane = lane();
-    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Idle)]));
+    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Idle)]), 0, 1_000);
     let end = |shard| BatchPart { end: true, watermarks: Watermarks::END, ..batch(shard, 1, 0) };
-    lane.apply_part(&end(1)).unwrap();
+    lane.apply_part(&end(1), 0).unwrap();
     assert!(!lane.ended(), "an idle source has not ended");
-    lane.apply_part(&end(2)).unwrap();
+    lane.apply_part(&end(2), 0).unwrap();
     assert!(lane.ended());
     assert_eq!(lane.watermarks().get(0), i64::MAX);
 }
@@ -111,8 +112,74 @@ fn the_end_of_every_source_is_the_end_of_time() {
 #[test]
 fn the_state_survives_its_stored_form() {
     let mut lane = lane();
-    lane.apply_control(&set(4, &[(1, Status::Live), (2, Status::Return)]));
-    lane.apply_part(&BatchPart { part: 1, parts: 3, ..batch(1, 1, 7) }).unwrap();
+    lane.apply_control(&set(4, &[(1, Status::Live), (2, Status::Return)]), 0, 1_000);
+    lane.apply_part(&BatchPart { part: 1, parts: 3, ..batch(1, 1, 7) }, 0).unwrap();
+    lane.apply_part(&BatchPart { end: true, expired: 2, ..batch(3, 1, 7) }, 77).unwrap();
+    lane.forgive();
+    lane.accept_until(5);
     let stored = Bytes::from(lane.encode());
     assert_eq!(LaneState::decode(FeedKinds::new(1), &stored).unwrap(), lane);
+}
+
+#[test]
+fn a_loss_that_is_explained_is_accepted_once_per_source_and_counted() {
+    let mut lane = lane();
+    lane.apply_part(&batch(1, 1, 1), 0).unwrap();
+    lane.forgive();
+    assert!(matches!(
+        lane.apply_part(&batch(1, 4, 4), 0),
+        Ok(Applied::NewAfter(Loss::Gap { applied: 1, next: 4, .. }))
+    ));
+    assert!(lane.apply_part(&batch(1, 6, 6), 0).is_err(), "a second gap has no explanation");
+    let stranger = lane.apply_part(&batch(2, 9, 9), 0);
+    assert!(matches!(stranger, Ok(Applied::NewAfter(Loss::Gap { applied: 0, next: 9, .. }))));
+    assert_eq!(lane.gaps(), 2);
+}
+
+#[test]
+fn an_operator_accepts_gaps_in_what_has_arrived_and_in_nothing_later() {
+    let mut lane = lane();
+    lane.apply_part(&batch(1, 1, 1), 0).unwrap();
+    lane.accept_until(500);
+    lane.apply_part(&batch(1, 2, 2), 400).unwrap();
+    assert!(matches!(lane.apply_part(&batch(1, 4, 4), 500), Ok(Applied::NewAfter(_))));
+    assert!(lane.apply_part(&batch(1, 6, 6), 501).is_err());
+}
+
+#[test]
+fn what_a_part_of_a_batch_held_is_not_counted_again_when_the_rest_expired() {
+    // Was: a batch cut again with fewer records has other parts, and the lane that held one of the old stopped for ever.
+    let mut lane = lane();
+    let first = BatchPart { part: 1, parts: 2, ..batch(1, 1, 7) };
+    assert_eq!(lane.apply_part(&first, 0), Ok(Applied::New));
+    let again = BatchPart { expired: 3, ..batch(1, 1, 7) };
+    assert!(matches!(lane.apply_part(&again, 0), Ok(Applied::Closed(Loss::Expired { n: 1, records: 3, .. }))));
+    let late = BatchPart { part: 0, ..first };
+    assert_eq!(lane.apply_part(&late, 0), Ok(Applied::Repeat), "a zombie's part of the first emission");
+    assert_eq!(lane.apply_part(&batch(1, 2, 8), 0), Ok(Applied::New));
+}
+
+#[test]
+fn a_lane_that_held_nothing_of_a_batch_takes_what_is_left_of_it_and_is_incomplete() {
+    let mut lane = lane();
+    let part = |part, expired| BatchPart { part, parts: 2, expired, ..batch(1, 1, 7) };
+    assert!(matches!(lane.apply_part(&part(0, 3), 0), Ok(Applied::NewAfter(Loss::Expired { .. }))));
+    assert_eq!(lane.apply_part(&part(1, 0), 0), Ok(Applied::Repeat), "an older emission, late");
+    assert_eq!(lane.apply_part(&part(0, 3), 0), Ok(Applied::Repeat));
+    assert_eq!(lane.apply_part(&part(1, 3), 0), Ok(Applied::New), "the same emission goes on");
+    assert_eq!(lane.apply_part(&batch(1, 2, 8), 0), Ok(Applied::New));
+}
+
+#[test]
+fn an_ended_source_is_forgotten_by_the_log_s_time_and_not_while_a_set_names_it() {
+    let mut lane = lane();
+    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
+    lane.apply_part(&BatchPart { end: true, ..batch(1, 1, 90) }, 5_000).unwrap();
+    lane.apply_control(&set(2, &[(1, Status::Live), (2, Status::Idle)]), 9_000, 1_000);
+    assert_eq!(lane.apply_part(&batch(1, 1, 90), 9_000), Ok(Applied::Repeat), "still named by the set");
+    lane.apply_control(&set(3, &[(2, Status::Live)]), 5_999, 1_000);
+    assert_eq!(lane.apply_part(&batch(1, 1, 90), 9_000), Ok(Applied::Repeat), "too early");
+    let before = lane.encode().len();
+    lane.apply_control(&set(4, &[(2, Status::Live)]), 6_000, 1_000);
+    assert!(lane.encode().len() < before, "its marks are gone");
 }

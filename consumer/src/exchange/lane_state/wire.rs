@@ -18,7 +18,9 @@ pub(super) struct Lane {
     #[prost(uint64, tag = "4")]
     gaps: u64,
     #[prost(bool, tag = "5")]
-    accept_gaps: bool,
+    forgive_unknown: bool,
+    #[prost(sint64, optional, tag = "6")]
+    accept_until_ms: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -45,6 +47,12 @@ struct Source {
     in_set: bool,
     #[prost(bool, tag = "11")]
     ended: bool,
+    #[prost(uint64, tag = "12")]
+    open_expired: u64,
+    #[prost(bool, tag = "13")]
+    forgive: bool,
+    #[prost(sint64, tag = "14")]
+    ended_ms: i64,
 }
 
 impl Lane {
@@ -61,13 +69,17 @@ impl Lane {
             status: entry.status.iter().map(|s| u32::from(s.code())).collect(),
             in_set: entry.in_set,
             ended: entry.ended,
+            open_expired: entry.open_expired,
+            forgive: entry.forgive,
+            ended_ms: entry.ended_ms,
         });
         Self {
             control: state.control,
             sources: sources.collect(),
             reached: state.reached.as_slice().to_vec(),
             gaps: state.gaps,
-            accept_gaps: state.accept_gaps,
+            forgive_unknown: state.forgive_unknown,
+            accept_until_ms: (state.accept_until_ms != i64::MIN).then_some(state.accept_until_ms),
         }
     }
 
@@ -84,6 +96,9 @@ impl Lane {
                 status: s.status.iter().map(|code| Status::from_code(i64::from(*code))).collect(),
                 in_set: s.in_set,
                 ended: s.ended,
+                open_expired: s.open_expired,
+                forgive: s.forgive,
+                ended_ms: s.ended_ms,
             };
             (id, entry)
         });
@@ -93,7 +108,8 @@ impl Lane {
             sources: sources.collect(),
             reached: Watermarks::from_slice(&self.reached),
             gaps: self.gaps,
-            accept_gaps: self.accept_gaps,
+            forgive_unknown: self.forgive_unknown,
+            accept_until_ms: self.accept_until_ms.unwrap_or(i64::MIN),
         }
     }
 }

@@ -1,0 +1,66 @@
+//! What a lane knows to be missing.
+//!
+//! A loss is never silent: it stops the lane, or, where it is explained (records expired unread, state discarded by
+//! policy) or an operator accepted it ([`crate::resolve`]), it is counted and told to the job by
+//! [`Reducer::incomplete`](crate::stage::Reducer::incomplete). Read next: `lane_state`, which decides.
+
+use std::fmt;
+
+use super::envelope::BatchPart;
+use super::source::SourceId;
+
+/// Why a lane's windows are incomplete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// Batches of a source are missing.
+    Gap {
+        /// The source.
+        source: SourceId,
+        /// Its epoch.
+        epoch: u64,
+        /// The last batch applied before.
+        applied: u64,
+        /// The batch it goes on with.
+        next: u64,
+    },
+    /// A batch was emitted, or had to be closed, without all the records its cut counted: they expired unread.
+    Expired {
+        /// The source.
+        source: SourceId,
+        /// The batch.
+        n: u64,
+        /// Records of the whole batch that expired: at most so many are missing in the lane.
+        records: u64,
+    },
+    /// The lane's committed state was discarded, by setting or by an operator.
+    Discarded,
+}
+
+impl Loss {
+    pub(super) fn expired(part: &BatchPart) -> Self {
+        Self::Expired { source: part.source.clone(), n: part.n, records: part.expired }
+    }
+
+    /// A name for metrics: `gap`, `expired` or `discarded`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Gap { .. } => "gap",
+            Self::Expired { .. } => "expired",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap { source, epoch, applied, next } => {
+                write!(f, "batches after {applied} and before {next} of {source} epoch {epoch} are lost")
+            }
+            Self::Expired { source, n, records } => {
+                write!(f, "{records} records of batch {n} of {source} expired before it was emitted")
+            }
+            Self::Discarded => f.write_str("the committed state was discarded"),
+        }
+    }
+}
