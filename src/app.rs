@@ -83,9 +83,9 @@ pub async fn run(
     let settings = rules::detector_settings(&config)?;
     let (lanes, kinds) = (rules::lanes(&config)?, FeedKinds::new(KINDS));
     let outlets = Arc::new(Outlets::new(&job)?);
-    let table = Arc::new(DynamoTable::new(job.clients.dynamodb.clone()));
-    let log = Arc::new(KinesisLog::new(job.clients.kinesis.clone()));
     let engine = job.metrics.engine.clone();
+    let table = Arc::new(DynamoTable::new(job.clients.dynamodb.clone()).with_metrics(engine.clone()));
+    let log = Arc::new(KinesisLog::new(job.clients.kinesis.clone()).with_metrics(engine.clone()));
     let mut worker = Worker::new(worker_config(&job), table, log, WallClock::system(), engine).job(
         &streams.flows,
         &streams.exchange,

@@ -7,6 +7,8 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider, timeout::TimeoutConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use flowshift_consumer::aws::CountCalls;
+use flowshift_consumer::metrics::EngineMetrics;
 
 use crate::config::AwsSettings;
 
@@ -74,6 +76,20 @@ impl Clients {
         Self {
             kinesis: aws_sdk_kinesis::Client::from_conf(kinesis),
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
+        }
+    }
+}
+
+impl Clients {
+    /// The same clients with every call counted by its outcome.
+    #[must_use]
+    pub fn counted(&self, metrics: &EngineMetrics) -> Self {
+        let count = CountCalls::new(metrics.clone());
+        let kinesis = self.kinesis.config().to_builder().interceptor(count.clone());
+        let dynamodb = self.dynamodb.config().to_builder().interceptor(count);
+        Self {
+            kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
         }
     }
 }

@@ -67,7 +67,8 @@
 //! 4. [`lease`]: the row that is the only commit point, and who may write it.
 //! 5. [`exchange`]: what travels from mappers to lanes: numbered batches, marks, source set, watermarks.
 //! 6. [`log`] and [`table`]: the seams to Kinesis and DynamoDB, each with a twin in memory; [`shard`], [`clock`].
-//! 7. [`inspect`]: reading committed state from outside; [`resolve`]: an operator's way past a loss; [`metrics`].
+//! 7. [`inspect`]: reading committed state from outside; [`resolve`]: an operator's way past a loss; [`metrics`];
+//!    [`aws`]: how answers are sorted and counted.
 //!
 //! # Fail points
 //!
@@ -86,6 +87,7 @@
 //! | `stage::after_chunks` | after the state is stored, before the row names it |
 //! | `stage::after_commit` | after the row names it |
 
+pub mod aws;
 pub mod clock;
 pub mod commit;
 pub mod exchange;

@@ -17,7 +17,7 @@ pub(super) async fn run(args: Collect) -> Result<(), Failure> {
     let metrics = Metrics::new().map_err(Failure::start)?;
     let health = Health::new();
     let stopping = services::signals()?;
-    let clients = Clients::connect(&config.aws).await;
+    let clients = Clients::connect(&config.aws).await.counted(&metrics.engine);
     let admin = services::admin(&config, &metrics, &health).await?;
     let door = Door::open(&config, clients.kinesis, &metrics).await?;
     health.mark_started();

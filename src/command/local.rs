@@ -35,7 +35,7 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
     let stopping = services::signals()?;
 
     let embedded = Embedded::start(&args.data_dir).await?;
-    let clients = Clients::embedded(embedded.endpoints()).await;
+    let clients = Clients::embedded(embedded.endpoints()).await.counted(&metrics.engine);
     Embedded::create_streams(&clients, &config.streams).await?;
     let admin = services::admin(&config, &metrics, &health).await?;
     let leave = CancellationToken::new();

@@ -23,7 +23,7 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let metrics = Metrics::new().map_err(Failure::start)?;
     let health = Health::new();
     let leave = services::signals()?;
-    let clients = Clients::connect(&config.aws).await;
+    let clients = Clients::connect(&config.aws).await.counted(&metrics.engine);
     let admin = services::admin(&config, &metrics, &health).await?;
     let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
     health.mark_started();

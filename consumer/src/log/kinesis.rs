@@ -1,51 +1,62 @@
 //! The log seam on Kinesis, by the official SDK.
 //!
-//! Here: five calls, and which error codes mean what ([`LogError`] says whether a retry helps, so no caller reads
-//! strings). Not here: retries of the SDK (the client's), pauses between reads (`run::fetch`), batching ([`put_all`](super::put_all)).
+//! Here: five calls, and what errors mean for the engine ([`LogError`] says whether a retry helps, so no caller reads
+//! strings; the codes are sorted in [`Outcome`]). Not here: retries of the SDK (the client's), pauses between reads (`run::fetch`), batching ([`put_all`](super::put_all)).
+
+use std::collections::BTreeMap;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::{Blob, DateTime};
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 
 use super::{Entry, Log, LogError, Page, ReadToken, Record, StreamId};
+use crate::aws::Outcome;
+use crate::metrics::EngineMetrics;
 use crate::shard::{HashRange, Position, SequenceNumber, Shard, ShardId};
 
 /// Streams in Kinesis (or anything that speaks its protocol).
 #[derive(Debug, Clone)]
 pub struct KinesisLog {
     client: Client,
+    metrics: Option<EngineMetrics>,
 }
 
 impl KinesisLog {
     /// Over an SDK client, whose retries and timeouts apply to every call.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, metrics: None }
+    }
+
+    /// Counts the records that Kinesis refuses inside answered calls.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: EngineMetrics) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 }
 
-fn classify_code(code: &str, text: String) -> LogError {
-    match code {
-        "ExpiredIteratorException" => LogError::Expired,
-        "ProvisionedThroughputExceededException"
-        | "LimitExceededException"
-        | "ThrottlingException"
-        | "KMSThrottlingException" => LogError::Throttled,
-        "ResourceNotFoundException" => LogError::NotFound(text),
-        "InternalFailure" | "InternalFailureException" | "ServiceUnavailable" | "" => LogError::Unavailable(text),
-        _ => LogError::Invalid(text),
+/// An error code as what the engine may do about it; `status` is the HTTP status where there is one.
+fn error_of(code: &str, status: Option<u16>, text: String) -> LogError {
+    match Outcome::of_error(code, status) {
+        Outcome::Expired => LogError::Expired,
+        Outcome::Throttled => LogError::Throttled,
+        Outcome::NotFound => LogError::NotFound(text),
+        Outcome::Unavailable | Outcome::Timeout => LogError::Unavailable(text),
+        Outcome::Ok | Outcome::Conflict | Outcome::Invalid => LogError::Invalid(text),
     }
 }
 
-fn classify<E, R>(error: &SdkError<E, R>) -> LogError
+fn classify<E>(error: &SdkError<E, HttpResponse>) -> LogError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
 {
     let text = format!("{}", DisplayErrorContext(error));
+    let status = error.raw_response().map(|response| response.status().as_u16());
     match error.as_service_error() {
-        Some(service) => classify_code(service.code().unwrap_or_default(), text),
+        Some(service) => error_of(service.code().unwrap_or_default(), status, text),
         None => LogError::Unavailable(text),
     }
 }
@@ -159,8 +170,16 @@ impl Log for KinesisLog {
         }
         let answer = |r: aws_sdk_kinesis::types::PutRecordsResultEntry| match (r.error_code, r.sequence_number) {
             (None, Some(s)) => SequenceNumber::new(&s).ok_or_else(|| bad_answer("sequence number", &s)),
-            (code, _) => Err(classify_code(&code.unwrap_or_default(), r.error_message.unwrap_or_default())),
+            (code, _) => Err(error_of(&code.unwrap_or_default(), None, r.error_message.unwrap_or_default())),
         };
+        let failed = out.failed_record_count.unwrap_or_default();
+        if let (Some(metrics), true) = (&self.metrics, failed > 0) {
+            let mut by_outcome: BTreeMap<Outcome, u64> = BTreeMap::new();
+            for code in out.records.iter().filter_map(|record| record.error_code()) {
+                *by_outcome.entry(Outcome::of_error(code, None)).or_default() += 1;
+            }
+            metrics.put_failures(stream, &by_outcome);
+        }
         Ok(out.records.into_iter().map(answer).collect())
     }
 }

@@ -1,57 +1,10 @@
 //! What is counted of AWS: calls by outcome, their time, the SDK's retries, DynamoDB capacity.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::EngineMetrics;
-
-/// How a call to AWS ended, for the engine: a closed set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    /// It did what was asked.
-    Ok,
-    /// A condition did not hold.
-    Conflict,
-    /// Refused for capacity or rate.
-    Throttled,
-    /// No connection, or an answer of 5xx: it may or may not have been applied.
-    Unavailable,
-    /// An iterator or a token was too old.
-    Expired,
-    /// There is no such stream, shard or table.
-    NotFound,
-    /// The request is wrong and will stay wrong.
-    Invalid,
-    /// No answer in time: it may or may not have been applied.
-    Timeout,
-}
-
-impl Outcome {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Ok,
-        Self::Conflict,
-        Self::Throttled,
-        Self::Unavailable,
-        Self::Expired,
-        Self::NotFound,
-        Self::Invalid,
-        Self::Timeout,
-    ];
-
-    /// The label's value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Conflict => "conflict",
-            Self::Throttled => "throttled",
-            Self::Unavailable => "unavailable",
-            Self::Expired => "expired",
-            Self::NotFound => "not_found",
-            Self::Invalid => "invalid",
-            Self::Timeout => "timeout",
-        }
-    }
-}
+use crate::aws::Outcome;
 
 impl EngineMetrics {
     /// A call to AWS ended after `attempts` attempts.
@@ -62,9 +15,11 @@ impl EngineMetrics {
         self.set.retries.with_label_values(&[service, operation]).inc_by(retries);
     }
 
-    /// Kinesis did not take these records of an answered call.
-    pub(crate) fn put_failures(&self, stream: &str, outcome: Outcome, records: u64) {
-        self.set.put_failures.with_label_values(&[stream, outcome.as_str()]).inc_by(records);
+    /// Kinesis did not take these records of an answered call, by why.
+    pub(crate) fn put_failures(&self, stream: &str, records: &BTreeMap<Outcome, u64>) {
+        for (outcome, count) in records {
+            self.set.put_failures.with_label_values(&[stream, outcome.as_str()]).inc_by(*count);
+        }
     }
 
     /// A call used read capacity of a table.

@@ -17,6 +17,5 @@ mod names;
 mod reading;
 mod state;
 
-pub use calls::Outcome;
 pub use engine::EngineMetrics;
 pub use kind::Described;
