@@ -54,7 +54,6 @@ impl Counted {
         let config = aws_sdk_kinesis::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .retry_config(RetryConfig::standard().with_initial_backoff(std::time::Duration::from_millis(1)))
-            .timeout_config(TimeoutConfig::builder().operation_timeout(std::time::Duration::from_millis(500)).build())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .credentials_provider(Credentials::new("local", "local", None, None, "test"))
             .region(Region::new("us-east-1"))
@@ -92,7 +91,7 @@ fn entries(count: usize) -> Vec<Entry> {
 async fn calls_to_kinesis_are_counted_by_how_they_ended() {
     let counted = Counted::new();
     let (emulator, client) = counted.kinesis().await;
-    let log = KinesisLog::new(client).with_metrics(counted.metrics.clone());
+    let log = KinesisLog::new(client.clone()).with_metrics(counted.metrics.clone());
     let fault = |operation: &str, kind| FaultRule::new(kind).on(operation);
 
     log.identify("flows").await.unwrap();
@@ -124,8 +123,10 @@ async fn calls_to_kinesis_are_counted_by_how_they_ended() {
     assert!(matches!(log.read("flows", &token).await, Err(LogError::Unavailable(_))));
     assert_eq!(counted.calls("GetRecords", "unavailable"), 1.0);
     emulator.faults().clear();
-    emulator.faults().add(fault("GetRecords", FaultKind::Latency { ms: 5_000 })).unwrap();
-    assert!(matches!(log.read("flows", &token).await, Err(LogError::Unavailable(_))));
+    emulator.faults().add(fault("GetRecords", FaultKind::Latency { ms: 60_000 })).unwrap();
+    let short = TimeoutConfig::builder().operation_timeout(std::time::Duration::from_millis(50)).build();
+    let impatient = aws_sdk_kinesis::Client::from_conf(client.config().to_builder().timeout_config(short).build());
+    assert!(matches!(KinesisLog::new(impatient).read("flows", &token).await, Err(LogError::Unavailable(_))));
     assert_eq!(counted.calls("GetRecords", "timeout"), 1.0);
     emulator.faults().clear();
 
