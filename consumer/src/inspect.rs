@@ -42,6 +42,23 @@ pub async fn rows(table: &dyn Table, tables: &Tables, stream: &str) -> Result<Ve
     Ok(rows)
 }
 
+/// The parts that a row's manifest names, from the row or its directory; none without a manifest.
+///
+/// # Errors
+/// The table failed, or the directory is missing or damaged.
+pub async fn row_parts(
+    table: &Arc<dyn Table>,
+    tables: &Tables,
+    stream: &StreamId,
+    row: &LeaseRow,
+) -> Result<Vec<Part>, InspectError> {
+    let chunks = Chunks::new(Arc::clone(table), tables.state(), stream.clone());
+    match &row.manifest {
+        None => Ok(Vec::new()),
+        Some(manifest) => Ok(chunks.parts(manifest).await?),
+    }
+}
+
 /// Every committed part of a stream's state, in key order. A part that moved to a child shard is taken from there.
 ///
 /// # Errors
@@ -50,29 +67,32 @@ pub async fn parts(table: &Arc<dyn Table>, tables: &Tables, stream: &StreamId) -
     let chunks = Chunks::new(Arc::clone(table), tables.state(), stream.clone());
     let mut attempt = 1;
     loop {
-        match read(&chunks, &newest(&rows(&**table, tables, &stream.name).await?)).await {
-            Err(ChunkError::Damaged { .. }) if attempt < ATTEMPTS => attempt += 1,
+        match read(&chunks, &rows(&**table, tables, &stream.name).await?).await {
+            Err(e) if e.is_damage() && attempt < ATTEMPTS => attempt += 1,
             other => return Ok(other?),
         }
     }
 }
 
-fn newest(rows: &[LeaseRow]) -> Vec<Part> {
+/// The newest of every part that the rows name.
+async fn newest(chunks: &Chunks, rows: &[LeaseRow]) -> Result<Vec<Part>, ChunkError> {
     let mut newest: BTreeMap<String, Part> = BTreeMap::new();
-    for part in rows.iter().filter_map(|row| row.manifest.as_ref()).flat_map(|m| m.parts.iter()) {
-        let order = |p: &Part| (p.epoch, p.generation);
-        let slot = newest.entry(part.key.clone()).or_insert_with(|| part.clone());
-        if order(part) > order(slot) {
-            *slot = part.clone();
+    for manifest in rows.iter().filter_map(|row| row.manifest.as_ref()) {
+        for part in chunks.parts(manifest).await? {
+            let order = |p: &Part| (p.epoch, p.generation);
+            match newest.get(&part.key) {
+                Some(known) if order(known) >= order(&part) => {}
+                _ => drop(newest.insert(part.key.clone(), part)),
+            }
         }
     }
-    newest.into_values().collect()
+    Ok(newest.into_values().collect())
 }
 
-async fn read(chunks: &Chunks, parts: &[Part]) -> Result<Vec<StatePart>, ChunkError> {
+async fn read(chunks: &Chunks, rows: &[LeaseRow]) -> Result<Vec<StatePart>, ChunkError> {
     let mut read = Vec::new();
-    for part in parts {
-        read.push((part.key.clone(), chunks.get(part).await?));
+    for part in newest(chunks, rows).await? {
+        read.push((part.key.clone(), chunks.get(&part).await?));
     }
     Ok(read)
 }

@@ -1,7 +1,17 @@
-//! State chunks: compressed, checksummed, fenced items in the state table.
+//! Chunks: fenced items of the state table, and frames made of them.
 //!
-//! Key: `STREAM:CREATED/KEY/SLOT/INDEX` with slot `A` for odd and `B` for even generations. A put is accepted when the
-//! slot is empty, or holds an older fence, or the same fence and no later generation (the owner repeating itself).
+//! A frame is compressed bytes at one place of a part, cut into chunks:
+//!
+//! | key | what |
+//! |---|---|
+//! | `STREAM:CREATED/PART/A/INDEX`, `…/B/INDEX` | the two places of a base |
+//! | `STREAM:CREATED/PART/d07/INDEX` | delta slots 0 to 46 |
+//! | `STREAM:CREATED/PART/page/NAME/VERSION/INDEX` | an immutable page |
+//!
+//! Attributes: `e`, `c` fence; `g` generation; `d` bytes; and since version 2 `p` the generation a delta patches (else
+//! 0), `n` chunks of the frame, `l` and `x` length and CRC-32 of the plain bytes.
+//! Invariant: a put is accepted when the place is empty, or holds an older fence, or the same fence and no later
+//! generation (the owner repeating itself). Read next: [`super::part`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +19,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fence, Part, STATE_KEY};
+use super::{Fence, STATE_KEY};
 use crate::log::StreamId;
 use crate::table::{Condition, Item, Table, TableError, TableName, Value};
 
 /// Bytes of one chunk: well below an item's 400 KB, so that a part spreads over partitions.
 const CHUNK_BYTES: usize = 96 * 1024;
-/// A part larger than this is a fault, not a state.
-const MAX_PART_BYTES: u64 = 1 << 30;
-const LEVEL: i32 = 1;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How often a read is tried before its error counts.
+const READS: usize = 50;
 
 /// Why chunks could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +54,36 @@ pub enum ChunkError {
     Table(#[from] TableError),
 }
 
+impl ChunkError {
+    pub(super) fn damaged(key: &str, what: impl ToString) -> Self {
+        Self::Damaged { key: key.to_owned(), what: what.to_string() }
+    }
+
+    /// Whether what is stored is not what was committed: trying again reads the same.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Damaged { .. })
+    }
+}
+
+/// What a frame's chunks say of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) fence: Fence,
+    pub(super) generation: u64,
+    /// Generation of the bytes it patches; 0: it stands for itself.
+    pub(super) before: u64,
+    /// Length of the plain bytes it leads to.
+    pub(super) length: u64,
+    /// CRC-32 of them.
+    pub(super) crc: u32,
+}
+
+impl Stamp {
+    pub(super) fn of(plain: &[u8], fence: Fence, generation: u64, before: u64) -> Self {
+        Self { fence, generation, before, length: plain.len() as u64, crc: crc32fast::hash(plain) }
+    }
+}
+
 /// Reads and writes the parts of one stream's state.
 #[derive(Debug, Clone)]
 pub struct Chunks {
@@ -53,78 +92,72 @@ pub struct Chunks {
     stream: StreamId,
 }
 
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// That what stands there was written under this fence or an older one.
+fn not_later(fence: Fence) -> Condition {
+    let epoch = signed(fence.epoch);
+    Condition::Any(vec![
+        Condition::Below("e", epoch),
+        Condition::All(vec![Condition::Equals("e", Value::number(epoch)), Condition::AtMost("c", fence.counter)]),
+    ])
+}
+
 impl Chunks {
     /// Parts of `stream` in the state table `name`.
     pub fn new(table: Arc<dyn Table>, name: TableName, stream: StreamId) -> Self {
         Self { table, name, stream }
     }
 
-    fn key(&self, part: &str, generation: u64, index: u32) -> String {
-        let slot = if generation % 2 == 1 { 'A' } else { 'B' };
-        format!("{}/{part}/{slot}/{index}", self.stream)
+    pub(super) fn key(&self, part: &str, place: &str, index: u32) -> String {
+        format!("{}/{part}/{place}/{index}", self.stream)
     }
 
-    /// Writes a part under its next generation; nothing refers to it until a commit does.
-    ///
-    /// # Errors
-    /// [`ChunkError::Fenced`] when a later owner has been here; otherwise it retries until `stop` is cancelled.
-    pub async fn put(
+    /// Writes a frame, chunk by chunk, and says how many. Nothing refers to it until a commit does.
+    pub(super) async fn put_frame(
         &self,
-        key: &str,
-        generation: u64,
-        fence: Fence,
-        plain: &[u8],
+        part: &str,
+        place: &str,
+        stamp: Stamp,
+        packed: &[u8],
         stop: &CancellationToken,
-    ) -> Result<Part, ChunkError> {
-        let packed = zstd::bulk::compress(plain, LEVEL)
-            .map_err(|e| ChunkError::Damaged { key: key.to_owned(), what: e.to_string() })?;
-        let mut chunks = 0;
-        for piece in packed.chunks(CHUNK_BYTES) {
-            self.put_chunk(&self.key(key, generation, chunks), generation, fence, piece, stop).await?;
-            chunks += 1;
-        }
-        Ok(Part {
-            key: key.to_owned(),
-            generation,
-            chunks,
-            crc: crc32fast::hash(plain),
-            length: plain.len() as u64,
-            epoch: fence.epoch,
-            counter: fence.counter,
-        })
-    }
-
-    async fn put_chunk(
-        &self,
-        key: &str,
-        generation: u64,
-        fence: Fence,
-        data: &[u8],
-        stop: &CancellationToken,
-    ) -> Result<(), ChunkError> {
-        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let (epoch, generation) = (signed(fence.epoch), signed(generation));
-        let item = Item::new()
-            .with(STATE_KEY, Value::string(key))
-            .with("e", Value::number(epoch))
-            .with("c", Value::number(fence.counter))
-            .with("g", Value::number(generation))
-            .with("d", Value::B(Bytes::copy_from_slice(data)));
-        let same_epoch = || Condition::Equals("e", Value::number(epoch));
+    ) -> Result<u32, ChunkError> {
+        let Fence { epoch, counter } = stamp.fence;
+        let (epoch, generation) = (signed(epoch), signed(stamp.generation));
+        let same = |name, value: i64| Condition::Equals(name, Value::number(value));
         let allowed = Condition::Any(vec![
             Condition::Absent(STATE_KEY),
             Condition::Below("e", epoch),
-            Condition::All(vec![same_epoch(), Condition::Below("c", fence.counter)]),
-            Condition::All(vec![
-                same_epoch(),
-                Condition::Equals("c", Value::number(fence.counter)),
-                Condition::AtMost("g", generation),
-            ]),
+            Condition::All(vec![same("e", epoch), Condition::Below("c", counter)]),
+            Condition::All(vec![same("e", epoch), same("c", counter), Condition::AtMost("g", generation)]),
         ]);
+        let pieces = packed.chunks(CHUNK_BYTES);
+        let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+        for (index, piece) in (0u32..).zip(pieces) {
+            let item = Item::new()
+                .with(STATE_KEY, Value::string(self.key(part, place, index)))
+                .with("e", Value::number(epoch))
+                .with("c", Value::number(counter))
+                .with("g", Value::number(generation))
+                .with("p", Value::number(signed(stamp.before)))
+                .with("n", Value::number(count))
+                .with("l", Value::number(signed(stamp.length)))
+                .with("x", Value::number(stamp.crc))
+                .with("d", Value::B(Bytes::copy_from_slice(piece)));
+            self.put_chunk(item, &allowed, stop).await?;
+        }
+        Ok(count)
+    }
+
+    async fn put_chunk(&self, item: Item, allowed: &Condition, stop: &CancellationToken) -> Result<(), ChunkError> {
         loop {
             match self.table.put(&self.name, item.clone(), allowed.clone()).await {
                 Ok(()) => return Ok(()),
-                Err(TableError::Conflict { .. }) => return Err(ChunkError::Fenced(key.to_owned())),
+                Err(TableError::Conflict { .. }) => {
+                    return Err(ChunkError::Fenced(item.string(STATE_KEY).unwrap_or_default().to_owned()));
+                }
                 Err(e) if e.is_retryable() => tokio::select! {
                     biased;
                     () = stop.cancelled() => return Err(ChunkError::Cancelled),
@@ -135,35 +168,49 @@ impl Chunks {
         }
     }
 
-    /// Reads a committed part and proves it.
-    ///
-    /// # Errors
-    /// [`ChunkError::Missing`] or [`ChunkError::Damaged`] when the state is not what the manifest names.
-    pub async fn get(&self, part: &Part) -> Result<Bytes, ChunkError> {
-        let damaged = |key: &str, what: String| ChunkError::Damaged { key: key.to_owned(), what };
-        if part.length > MAX_PART_BYTES {
-            return Err(damaged(&part.key, format!("{} bytes is beyond any state", part.length)));
-        }
-        let mut packed = Vec::new();
-        for index in 0..part.chunks {
-            let key = self.key(&part.key, part.generation, index);
+    /// Reads the frame at a place; `chunks`: how many it has, if the caller knows. The chunks must all be of one frame,
+    /// written under `fence`.
+    pub(super) async fn read_frame(
+        &self,
+        part: &str,
+        place: &str,
+        fence: Fence,
+        chunks: Option<u32>,
+    ) -> Result<(Stamp, Vec<u8>), ChunkError> {
+        let mut frame: Option<(Stamp, Vec<u8>)> = None;
+        let mut count = chunks.unwrap_or(1);
+        let mut index = 0;
+        while index < count {
+            let key = self.key(part, place, index);
             let item = self.read(&key).await?.ok_or_else(|| ChunkError::Missing(key.clone()))?;
-            let generation = item.number("g").and_then(|g| u64::try_from(g).ok());
-            if generation != Some(part.generation) {
-                return Err(damaged(&key, format!("generation {generation:?}, expected {}", part.generation)));
+            let number = |name| item.number(name).unwrap_or_default();
+            let unsigned = |name| u64::try_from(number(name)).unwrap_or_default();
+            let written = Fence { epoch: unsigned("e"), counter: number("c") };
+            if written != fence {
+                return Err(ChunkError::damaged(&key, format!("written under {written:?}, expected {fence:?}")));
+            }
+            let stamp = Stamp {
+                fence,
+                generation: unsigned("g"),
+                before: unsigned("p"),
+                length: unsigned("l"),
+                crc: u32::try_from(number("x")).unwrap_or_default(),
+            };
+            let (first, packed) = frame.get_or_insert_with(|| (stamp, Vec::new()));
+            if *first != stamp {
+                return Err(ChunkError::damaged(&key, format!("is of {stamp:?}, chunk 0 of {first:?}")));
+            }
+            if chunks.is_none() && index == 0 {
+                count = u32::try_from(number("n")).unwrap_or_default();
             }
             packed.extend_from_slice(item.bytes("d").map(|b| b.as_ref()).unwrap_or_default());
+            index += 1;
         }
-        let capacity = usize::try_from(part.length).unwrap_or(usize::MAX);
-        let plain = zstd::bulk::decompress(&packed, capacity).map_err(|e| damaged(&part.key, e.to_string()))?;
-        if plain.len() as u64 != part.length || crc32fast::hash(&plain) != part.crc {
-            return Err(damaged(&part.key, "length or checksum differs from the manifest".into()));
-        }
-        Ok(Bytes::from(plain))
+        frame.ok_or_else(|| ChunkError::damaged(part, format!("{place} has no chunks")))
     }
 
     async fn read(&self, key: &str) -> Result<Option<Item>, ChunkError> {
-        for _ in 0..50 {
+        for _ in 0..READS {
             match self.table.get(&self.name, key).await {
                 Err(e) if e.is_retryable() => tokio::time::sleep(RETRY_PAUSE).await,
                 other => return Ok(other?),
@@ -171,60 +218,27 @@ impl Chunks {
         }
         Ok(self.table.get(&self.name, key).await?)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::table::memory::MemoryTable;
-
-    fn chunks() -> Chunks {
-        let stream = StreamId { name: "flows".into(), created_ms: 7 };
-        let name = TableName { name: "state".into(), key: STATE_KEY };
-        Chunks::new(Arc::new(MemoryTable::default()), name, stream)
-    }
-
-    fn noise(length: usize) -> Vec<u8> {
-        let mut state = 1u32;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state.to_be_bytes()[0]
-        };
-        (0..length).map(|_| next()).collect()
-    }
-
-    #[tokio::test]
-    async fn a_part_of_many_chunks_comes_back_and_an_empty_one_too() {
-        let (chunks, stop) = (chunks(), CancellationToken::new());
-        let fence = Fence { epoch: 1, counter: 1 };
-        for plain in [noise(500_000), Vec::new()] {
-            let part = chunks.put("lane-1", 1, fence, &plain, &stop).await.unwrap();
-            assert_eq!(chunks.get(&part).await.unwrap(), plain);
+    /// Deletes a frame, unless someone later than `fence` wrote there. Says how many chunks there were.
+    pub(super) async fn delete_frame(&self, part: &str, place: &str, fence: Fence) -> Result<u64, ChunkError> {
+        let mut deleted = 0;
+        for index in 0u32.. {
+            let key = self.key(part, place, index);
+            let mut tries = 0;
+            loop {
+                match self.table.delete(&self.name, &key, not_later(fence)).await {
+                    Ok(()) => break deleted += 1,
+                    // Gone already by a delete whose answer was lost.
+                    Err(TableError::Conflict { current: None }) if tries > 0 => break deleted += 1,
+                    Err(TableError::Conflict { .. }) => return Ok(deleted),
+                    Err(e) if e.is_retryable() && tries < READS => {
+                        tries += 1;
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                    Err(e) => return Err(e.into()),
+                }
+            }
         }
-    }
-
-    #[tokio::test]
-    async fn an_older_owner_cannot_write_over_a_later_one() {
-        let (chunks, stop) = (chunks(), CancellationToken::new());
-        let put = |epoch, counter, generation| {
-            let chunks = chunks.clone();
-            let stop = stop.clone();
-            async move { chunks.put("lane-1", generation, Fence { epoch, counter }, b"x", &stop).await }
-        };
-        put(1, 5, 3).await.unwrap();
-        put(1, 5, 3).await.unwrap();
-        assert!(matches!(put(1, 4, 3).await, Err(ChunkError::Fenced(_))), "older counter");
-        assert!(matches!(put(1, 5, 1).await, Err(ChunkError::Fenced(_))), "older generation");
-        put(2, 1, 1).await.unwrap();
-        assert!(matches!(put(1, 9, 9).await, Err(ChunkError::Fenced(_))), "older epoch");
-    }
-
-    #[tokio::test]
-    async fn a_slot_written_again_is_not_taken_for_the_committed_one() {
-        let (chunks, stop) = (chunks(), CancellationToken::new());
-        let fence = Fence { epoch: 1, counter: 1 };
-        let first = chunks.put("lane-1", 1, fence, b"one", &stop).await.unwrap();
-        chunks.put("lane-1", 3, fence, b"three", &stop).await.unwrap();
-        assert!(matches!(chunks.get(&first).await, Err(ChunkError::Damaged { .. })));
+        Ok(deleted)
     }
 }

@@ -1,19 +1,46 @@
 //! Committing state and checkpoint together by a pointer swap.
 //!
-//! Chunks are written first, to keys nobody references yet; then one conditional update of the lease row moves
-//! checkpoint, manifest and counter at once. Invariants: the slots of the live generation are never written by the next
-//! one; a chunk put by an older owner is refused by its fence; a restore proves every byte by CRC.
+//! # What is stored where
+//!
+//! | what | where | written |
+//! |---|---|---|
+//! | checkpoint, manifest, cut | the shard's lease row | by one conditional update: the commit |
+//! | directory: the list of parts, when the row has no room for it | `directory@SHARD` in the state table, places A and B in turn | before the commit that names it |
+//! | a part (a lane, a shard): base and deltas | state table, [`part`](self) | before the commit that names it |
+//! | snapshots, by the hash of their content | state table | before a cut names them |
+//! | highest epoch ever used, per part key | state table; outlives lease rows | before the first cut or chunk of a row |
+//!
+//! ```text
+//! lease row ── checkpoint
+//!          └── manifest ─┬─ parts (small) ──────────────┬─ base A|B ─ delta d00 ─ d01 ─ … ─ d46
+//!                        └─ directory A|B ── parts ─────┘
+//! ```
+//!
+//! Chunks are written first, to places nobody references yet; then one conditional update of the lease row moves
+//! checkpoint, manifest and counter at once. Invariants: what a live manifest names is never written by the next
+//! generation; a chunk put by an older owner is refused by its fence; a restore proves every byte by CRC.
+//!
+//! Read in this order: `manifest`, `chunk` (items and fences), `part` (the proof), `saver` (what a save writes), `delete`;
+//! `pack` is compression; `cut`, `epoch` and `snapshot` stand for themselves.
 
 mod chunk;
 mod cut;
+mod delete;
 mod epoch;
 mod manifest;
+mod pack;
+mod part;
+mod saver;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use chunk::{ChunkError, Chunks};
 pub use cut::Cut;
 pub use epoch::Epochs;
-pub use manifest::{Fence, Manifest, Part};
+pub use manifest::{Directory, Fence, Manifest, Part, Slot};
+pub use part::MAX_DELTAS;
+pub use saver::{Form, Saver, Written};
 pub use snapshot::{Snapshot, SnapshotError, Snapshots};
 
 /// Name of the key attribute of the state table.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::EngineMetrics;
+use crate::commit::Written;
 
 impl EngineMetrics {
     /// State and checkpoint of a shard were committed.
@@ -12,14 +13,11 @@ impl EngineMetrics {
         self.set.progress_age.reset(stream, shard);
     }
 
-    /// A part of state was written, `bytes` long before compression.
-    pub(crate) fn state_bytes(&self, stream: &str, bytes: u64) {
-        self.set.state_bytes.with_label_values(&[stream]).inc_by(bytes);
-    }
-
-    /// A part of state was written, `packed` bytes long as stored; `form` is base, delta, page or directory.
-    pub(crate) fn state_packed(&self, stream: &str, form: &'static str, packed: u64) {
-        self.set.state_packed.with_label_values(&[stream, form]).inc_by(packed);
+    /// A part of state was written.
+    pub(crate) fn state_written(&self, stream: &str, written: &Written) {
+        let form = written.form.as_str();
+        self.set.state_bytes.with_label_values(&[stream]).inc_by(written.plain);
+        self.set.state_packed.with_label_values(&[stream, form]).inc_by(written.packed);
         self.set.state_parts.with_label_values(&[stream, form]).inc();
     }
 
@@ -33,7 +31,7 @@ impl EngineMetrics {
         self.set.restore.with_label_values(&[stream]).observe(took.as_secs_f64());
     }
 
-    /// Committed state was given up by policy; `reason` is of a closed set (`checkpoint`, `damaged`, …).
+    /// Committed state was given up by policy; `reason` is of a closed set (`moved`, `missing`, `damaged`).
     pub(crate) fn state_discarded(&self, stream: &str, reason: &'static str) {
         self.set.discarded.with_label_values(&[stream, reason]).inc();
     }

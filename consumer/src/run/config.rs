@@ -100,6 +100,18 @@ impl Tables {
     }
 }
 
+/// What to do when committed state and checkpoint are not of one commit (another program moved the checkpoint), or state
+/// is missing or damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StateMismatch {
+    /// The shard stops, with an error that names both positions, and is tried again until someone decides.
+    #[default]
+    Fail,
+    /// The shard goes on at the row's checkpoint without the state: an error in the log, a metric, a new epoch; windows
+    /// of its lanes are marked incomplete.
+    Discard,
+}
+
 /// Settings of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -112,4 +124,6 @@ pub struct WorkerConfig {
     /// The caller knows that no other worker of the job lives (a lock on the data folder, say): leases and the
     /// leader's lock are taken over at once instead of being watched until they expire.
     pub alone: bool,
+    /// What to do with state that does not belong to its checkpoint.
+    pub state_mismatch: StateMismatch,
 }

@@ -3,9 +3,11 @@
 //! Invariant: one conditional write of the lease row moves checkpoint, state and cut together; the state that the row
 //! names is already stored by then.
 
+use bytes::Bytes;
+
 use super::map_run::{Computed, End, MapRun};
 use super::{DriveError, crash_point};
-use crate::commit::{Cut, Manifest, Part};
+use crate::commit::Cut;
 use crate::exchange::Status;
 use crate::lease::{Checkpoint, attribute};
 use crate::log::Record;
@@ -21,7 +23,7 @@ impl<M: Mapper> MapRun<'_, M> {
         end: &End,
         computed: &Computed<M::State>,
     ) -> Result<(), DriveError> {
-        let (update, part) = self.state_update(&self.checkpoint).await?;
+        let update = self.state_update(&self.checkpoint.clone()).await?;
         crash_point!("map::after_chunks");
         let sequence = |record: Option<&Record>| record.map(|r| r.sequence.to_string()).unwrap_or_default();
         let cut = Cut {
@@ -64,41 +66,33 @@ impl<M: Mapper> MapRun<'_, M> {
         }
         let condition = if live.is_empty() { Condition::None } else { Condition::All(live) };
         self.task.lease.write(update, condition).await?;
-        self.committed = Some(part);
+        self.saver.committed();
         Ok(())
     }
 
     /// Puts the state as it is now (before the next batch) and names it in an update that also moves the checkpoint.
-    async fn state_update(&self, checkpoint: &Checkpoint) -> Result<(Update, Part), DriveError> {
-        let plain = self.mapper.save(&self.state)?;
-        let crc = crc32fast::hash(&plain);
-        let same = |part: &&Part| part.crc == crc && part.length == plain.len() as u64;
-        let part = match self.committed.as_ref().filter(same) {
-            Some(part) => part.clone(),
-            None => {
-                let generation = self.committed.as_ref().map_or(0, |p| p.generation) + 1;
-                let (key, lost) = (self.task.lease.key(), self.task.lease.lost());
-                self.task.chunks.put(key, generation, self.fence, &plain, lost).await?
-            }
-        };
-        let manifest = Manifest::new(checkpoint.to_string(), vec![part.clone()]);
-        let update = Update::new()
+    async fn state_update(&mut self, checkpoint: &Checkpoint) -> Result<Update, DriveError> {
+        let task = self.task;
+        let saved = vec![(task.lease.key().to_owned(), Bytes::from(self.mapper.save(&self.state)?))];
+        let put = self.saver.put(checkpoint.to_string(), saved, |_| true, task.lease.lost());
+        let (manifest, written) = put.await?;
+        written.iter().for_each(|written| task.metrics.state_written(task.stream(), written));
+        Ok(Update::new()
             .set(attribute::CHECKPOINT, Value::string(checkpoint.to_string()))
             .set(attribute::SUB_SEQUENCE, Value::number(0))
             .set(attribute::SWITCHES, Value::number(0))
-            .set(attribute::MANIFEST, Value::B(manifest.encode_bytes()));
-        Ok((update, part))
+            .set(attribute::MANIFEST, Value::B(manifest.encode_bytes())))
     }
 
     /// Every batch so far is emitted: moves the checkpoint behind the last one, without a cut pending.
     pub(super) async fn settle(&mut self, checkpoint: &Checkpoint) -> Result<(), DriveError> {
-        let (update, part) = self.state_update(checkpoint).await?;
+        let update = self.state_update(checkpoint).await?;
         let mut update = update.remove(attribute::PENDING).remove(attribute::PENDING_SUB_SEQUENCE);
         if *checkpoint == Checkpoint::ShardEnd {
             update = self.task.with_children(update).await?;
         }
         self.task.lease.write(update, Condition::None).await?;
-        self.committed = Some(part);
+        self.saver.committed();
         self.unsettled = false;
         crash_point!("map::after_settle");
         Ok(())

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::fetch;
+use super::found::find;
+use super::map_claim::{Claim, claim, floor};
 use super::map_driver::Exchange;
-use super::stage_driver::{check_checkpoint, load_parts};
 use super::task::ShardTask;
 use super::{DriveError, crash_point};
-use crate::commit::{Cut, Fence, Part, Snapshot};
+use crate::commit::{Cut, Fence, Saver, Snapshot};
 use crate::exchange::{BatchPart, Envelope, Lanes, Message, SourceId, Status, Watermarks};
 use crate::lease::{Checkpoint, LeaseError, attribute};
 use crate::log::{Entry, Record, put_all};
@@ -46,8 +47,7 @@ pub(super) struct MapRun<'a, M: Mapper> {
     pub(super) n: u64,
     /// End of that batch.
     pub(super) checkpoint: Checkpoint,
-    /// The committed part; the next one goes to the other slot, however often it must be written.
-    pub(super) committed: Option<Part>,
+    pub(super) saver: Saver,
     pub(super) cut_at: Instant,
     /// Whether the row still shows a cut as pending.
     pub(super) unsettled: bool,
@@ -69,65 +69,51 @@ impl<'a, M: Mapper> MapRun<'a, M> {
     /// Takes over what the row and the committed state say, and emits again what was cut and perhaps not emitted.
     pub(super) async fn start(task: &'a ShardTask, mapper: &'a M, exchange: Exchange) -> Result<Self, DriveError> {
         let row = task.lease.row().await?;
-        let part = match &row.manifest {
-            Some(manifest) => {
-                check_checkpoint(manifest, &row)?;
-                manifest.part(task.lease.key()).cloned()
-            }
-            None => None,
-        };
-        let state = match &part {
-            Some(part) => mapper.load(&task.chunks.get(part).await?)?,
-            None => {
-                let parents = load_parts(task, &task.parents_parts(&row).await?).await?;
+        let found = find(task, &row, |_| true).await?;
+        let state = match (found.state.as_slice(), found.inherited) {
+            ([(_, stored), ..], false) => mapper.load(stored)?,
+            (parents, _) => {
                 let parents: Result<Vec<_>, _> = parents.iter().map(|(_, bytes)| mapper.load(bytes)).collect();
                 mapper.inherit(parents?)
             }
         };
-        let source = SourceId { stream: task.context.stream.clone(), shard: task.context.shard.clone() };
-        let counter = task.lease.fence_counter();
-        let own = row.cut.as_ref().filter(|cut| Some(cut.epoch) == row.epoch && row.manifest.is_some());
+        let usable = row.manifest.is_some() && !found.discarded;
+        let own = row.cut.as_ref().filter(|cut| Some(cut.epoch) == row.epoch && usable);
+        let claim = match own {
+            Some(cut) => Claim { epoch: cut.epoch, checkpoint: row.checkpoint.clone(), floor: floor(&row) },
+            None => claim(task, &row, found.discarded).await?,
+        };
+        let fence = Fence { epoch: claim.epoch, counter: task.lease.fence_counter() };
+        let own_parts = if found.inherited { Vec::new() } else { found.parts };
+        let mut saver = Saver::new(task.chunks.clone(), task.lease.key(), fence, own_parts, None);
+        found.state.into_iter().for_each(|(key, stored)| saver.know(&key, stored));
+        let pending = own.and(row.pending.as_ref());
         let mut run = Self {
             task,
             mapper,
             exchange,
-            source,
+            source: SourceId { stream: task.context.stream.clone(), shard: task.context.shard.clone() },
             state,
             prepared: None,
-            fence: Fence { epoch: row.epoch.unwrap_or_default(), counter },
+            fence,
             n: 0,
-            checkpoint: row.checkpoint.clone(),
-            committed: part,
+            checkpoint: claim.checkpoint,
+            saver,
             cut_at: Instant::now(),
-            unsettled: row.pending.is_some(),
+            unsettled: pending.is_some(),
             reached: own.map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)),
         };
-        match own {
-            None => run.fence.epoch = run.claim_epoch().await?,
-            Some(cut) => match &row.pending {
+        if let Some(cut) = own {
+            match pending {
                 None => run.n = cut.n,
                 Some(pending) => {
                     run.n = cut.n - 1;
                     run.replay(cut, pending.clone()).await?;
                 }
-            },
+            }
         }
-        let floors = row.floor.map(|floor| floor.unwrap_or(i64::MIN));
-        run.mapper.raise(&mut run.state, &Watermarks::from_slice(&floors));
+        run.mapper.raise(&mut run.state, &claim.floor);
         Ok(run)
-    }
-
-    /// A row without a valid cut of its own starts a new epoch at n = 1.
-    async fn claim_epoch(&self) -> Result<u64, DriveError> {
-        let task = self.task;
-        let epoch = task.epochs.raise(&[task.lease.key().to_owned()], 0).await?;
-        let update = Update::new()
-            .set(attribute::EPOCH, Value::number(epoch))
-            .remove(attribute::CUT)
-            .remove(attribute::PENDING)
-            .remove(attribute::PENDING_SUB_SEQUENCE);
-        task.lease.write(update, Condition::None).await?;
-        Ok(epoch)
     }
 
     /// Emits a batch that an earlier owner (perhaps this one) cut and may not have emitted whole.

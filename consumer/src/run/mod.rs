@@ -1,16 +1,19 @@
 //! Running a job: the worker, the leader, and one driver task per held lease.
 //!
 //! Read in this order: `worker` (how a job is put together), `runner` (its shards), `leader` (who decides) and `beat` (who
-//! lives), `role` and `task` (what a driver is and is given), `fetch`, `stage_driver` (state and checkpoint),
-//! `map_driver`, `map_run`, `map_commit` (batches and cuts), `lane_stage` (marks around a reducer), `control` (source
+//! lives), `role` and `task` (what a driver is and is given), `fetch`, `found` (what it
+//! starts with), `stage_driver` (state and checkpoint),
+//! `map_driver`, `map_claim`, `map_run`, `map_commit` (batches and cuts), `lane_stage` (marks around a reducer), `control` (source
 //! set, idleness). Not here: what is written ([`crate::commit`]) and sent ([`crate::exchange`]).
 
 mod beat;
 mod config;
 mod control;
 mod fetch;
+mod found;
 mod lane_stage;
 mod leader;
+mod map_claim;
 mod map_commit;
 mod map_driver;
 mod map_run;
@@ -20,7 +23,7 @@ mod stage_driver;
 mod task;
 mod worker;
 
-pub use config::{Tables, Timing, WorkerConfig};
+pub use config::{StateMismatch, Tables, Timing, WorkerConfig};
 pub use lane_stage::{LaneStage, split_marks};
 pub use role::Handle;
 pub use worker::{Worker, WorkerError};
@@ -63,8 +66,21 @@ pub(crate) enum DriveError {
     Snapshot(#[from] crate::commit::SnapshotError),
     #[error("stage: {}", chain(.0))]
     Stage(#[from] crate::stage::StageError),
-    #[error("committed state belongs to checkpoint {state}, the row stands at {row}: another program moved it")]
-    StateMismatch { state: String, row: String },
+    #[error(
+        "state of {stream} shard {shard} belongs to checkpoint {state}, the row stands at {row}: another program moved \
+         it; state_mismatch = \"discard\" goes on at {row} without the state"
+    )]
+    StateMismatch { stream: String, shard: crate::shard::ShardId, state: String, row: String },
+    #[error(
+        "state of {stream} shard {shard} at checkpoint {checkpoint}: {source}; state_mismatch = \"discard\" goes on \
+         without the state"
+    )]
+    StateUnreadable {
+        stream: String,
+        shard: crate::shard::ShardId,
+        checkpoint: String,
+        source: crate::commit::ChunkError,
+    },
     #[error("batch {n} was cut by version {cut} of the stage, this is version {ours}: finish it with the old program")]
     Semantics { n: u64, cut: u32, ours: u32 },
     #[error("the stage panicked")]

@@ -237,6 +237,7 @@ impl Shard {
             ends: self.ends.clone(),
             metrics: self.metrics.clone(),
             state_keys: self.role.keys(&self.context),
+            state_mismatch: self.config.state_mismatch,
         })
     }
 }

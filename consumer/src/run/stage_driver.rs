@@ -6,23 +6,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, Fetched};
+use super::found::find;
 use super::task::ShardTask;
 use super::{DriveError, Exit, crash_point};
-use crate::commit::{Fence, Manifest, Part};
+use crate::commit::{Fence, Part, Saver};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::log::put_all;
 use crate::resolve::{Decision, Resolution};
-use crate::stage::{ShardLoss, Stage, StatePart};
+use crate::stage::{ShardLoss, Stage};
 use crate::table::{Condition, Update, Value};
 
 const IDLE: Duration = Duration::from_millis(50);
-/// Chunks in flight at once.
-const PUTS: usize = 8;
 
 /// Runs a stage until its shard or the worker's time ends.
 pub(crate) async fn drive(task: &ShardTask, stage: &mut dyn Stage, output: Option<&str>) -> Result<Exit, DriveError> {
@@ -89,9 +87,7 @@ struct StageRun<'a> {
     output: Option<&'a str>,
     start: crate::shard::Position,
     shard_ended: bool,
-    fence: Fence,
-    /// Committed parts, which name the live slots.
-    parts: Vec<Part>,
+    saver: Saver,
     checkpoint: Checkpoint,
     committed: Instant,
     dirty: bool,
@@ -104,35 +100,30 @@ struct StageRun<'a> {
 impl<'a> StageRun<'a> {
     async fn start(task: &'a ShardTask, stage: &'a mut dyn Stage, output: Option<&'a str>) -> Result<Self, DriveError> {
         let row = task.lease.row().await?;
-        let (parts, inherited) = match &row.manifest {
-            Some(manifest) => {
-                check_checkpoint(manifest, &row)?;
-                (manifest.parts.clone(), false)
-            }
-            None => (task.parents_parts(&row).await?, true),
-        };
-        let wanted: Vec<Part> = parts.iter().filter(|p| stage.restores(&p.key)).cloned().collect();
-        let state = load_parts(task, &wanted).await?;
-        stage.restore(state)?;
         let resolution = row.pending_resolution();
         if let Some(resolution) = resolution {
             tracing::warn!(stream = task.stream(), shard = %row.shard, %resolution, "going on as an operator decided");
         }
+        let found = find(task, &row, |key| stage.restores(key)).await?;
+        stage.restore(found.state)?;
+        let kept: Vec<Part> = found.parts.into_iter().filter(|p| stage.keeps(&p.key)).collect();
+        let fence = claim_epoch(task, &row, &kept, found.discarded).await?;
+        if found.discarded {
+            stage.lost(ShardLoss::Discarded);
+        }
         if let Some(Decision::AcceptGaps { until_ms }) = resolution.map(|r| r.decision) {
             stage.lost(ShardLoss::Accepted { until_ms });
         }
-        let kept: Vec<Part> = parts.into_iter().filter(|p| stage.keeps(&p.key)).collect();
-        let fence = claim_epoch(task, &row, &kept).await?;
+        let dirty = resolution.is_some() || found.discarded || found.inherited && !kept.is_empty();
         Ok(Self {
             task,
             stage,
             output,
             start: fetch::start_position(&row.checkpoint, row.created_ms),
             shard_ended: row.checkpoint == Checkpoint::ShardEnd,
-            fence,
-            dirty: resolution.is_some() || inherited && !kept.is_empty(),
+            saver: Saver::new(task.chunks.clone(), task.lease.key(), fence, kept, found.directory),
+            dirty,
             resolution,
-            parts: kept,
             checkpoint: row.checkpoint,
             committed: Instant::now(),
             at_end: false,
@@ -153,11 +144,11 @@ impl<'a> StageRun<'a> {
             crash_point!("stage::after_outputs");
         }
         let saved = self.stage.save()?;
-        self.put_parts(saved).await?;
-        crash_point!("stage::after_chunks");
         let checkpoint = if shard_end { Checkpoint::ShardEnd } else { self.checkpoint.clone() };
-        let mut manifest = Manifest::new(checkpoint.to_string(), self.parts.clone());
-        manifest.parts.retain(|p| self.stage.keeps(&p.key));
+        let stage = &*self.stage;
+        let put = self.saver.put(checkpoint.to_string(), saved, |key| stage.keeps(key), stop);
+        let (manifest, written) = put.await?;
+        crash_point!("stage::after_chunks");
         let mut update = Update::new()
             .set(attribute::CHECKPOINT, Value::string(checkpoint.to_string()))
             .set(attribute::SUB_SEQUENCE, Value::number(0))
@@ -171,62 +162,22 @@ impl<'a> StageRun<'a> {
         }
         task.lease.write(update, Condition::None).await?;
         crash_point!("stage::after_commit");
-        self.parts = manifest.parts;
+        self.saver.committed();
         self.committed = Instant::now();
         self.dirty = false;
         task.metrics.committed(task.stream(), task.lease.key());
+        written.iter().for_each(|written| task.metrics.state_written(task.stream(), written));
+        task.metrics.state_held(task.stream(), task.lease.key(), self.saver.held());
         self.resolution = None;
         self.stage.committed();
         Ok(())
     }
-
-    /// Writes the saved parts under their next generations and notes them.
-    async fn put_parts(&mut self, saved: Vec<StatePart>) -> Result<(), DriveError> {
-        let (task, fence) = (self.task, self.fence);
-        let jobs: Vec<(String, u64, bytes::Bytes)> = saved
-            .into_iter()
-            .map(|(key, bytes)| {
-                let last = self.parts.iter().find(|p| p.key == key).map_or(0, |p| p.generation);
-                (key, last + 1, bytes)
-            })
-            .collect();
-        let puts = futures::stream::iter(jobs).map(|(key, generation, bytes)| async move {
-            task.chunks.put(&key, generation, fence, &bytes, task.lease.lost()).await
-        });
-        let written: Vec<Result<Part, _>> = puts.buffered(PUTS).collect().await;
-        for part in written {
-            let part = part?;
-            task.metrics.state_bytes(task.stream(), part.length);
-            match self.parts.iter_mut().find(|p| p.key == part.key) {
-                Some(slot) => *slot = part,
-                None => self.parts.push(part),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// State and checkpoint must be of one commit; anything else is another program's doing and never passed over.
-pub(crate) fn check_checkpoint(manifest: &Manifest, row: &LeaseRow) -> Result<(), DriveError> {
-    let row_checkpoint = row.checkpoint.to_string();
-    if manifest.checkpoint == row_checkpoint {
-        return Ok(());
-    }
-    Err(DriveError::StateMismatch { state: manifest.checkpoint.clone(), row: row_checkpoint })
-}
-
-/// Reads and proves committed parts.
-pub(crate) async fn load_parts(task: &ShardTask, parts: &[Part]) -> Result<Vec<StatePart>, DriveError> {
-    let reads = futures::stream::iter(parts.to_vec())
-        .map(|part| async move { task.chunks.get(&part).await.map(|bytes| (part.key, bytes)) });
-    let read: Vec<Result<StatePart, _>> = reads.buffered(PUTS).collect().await;
-    Ok(read.into_iter().collect::<Result<_, _>>()?)
 }
 
 /// The epoch of this row's fences: its own, or one above everything its parts were ever written under.
-async fn claim_epoch(task: &ShardTask, row: &LeaseRow, parts: &[Part]) -> Result<Fence, DriveError> {
+async fn claim_epoch(task: &ShardTask, row: &LeaseRow, parts: &[Part], fresh: bool) -> Result<Fence, DriveError> {
     let counter = task.lease.fence_counter();
-    if let (Some(epoch), true) = (row.epoch, row.manifest.is_some()) {
+    if let (Some(epoch), true) = (row.epoch, row.manifest.is_some() && !fresh) {
         return Ok(Fence { epoch, counter });
     }
     let mut keys = task.state_keys.clone();

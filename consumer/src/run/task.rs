@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{DriveError, Timing};
-use crate::commit::{Chunks, Epochs, Part, Snapshots};
-use crate::lease::{HeldLease, LeaseRow, attribute};
+use super::{DriveError, StateMismatch, Timing};
+use crate::commit::{Chunks, Epochs, Snapshots};
+use crate::lease::{HeldLease, attribute};
 use crate::log::Log;
 use crate::metrics::EngineMetrics;
 use crate::shard::ShardId;
@@ -35,6 +35,7 @@ pub(crate) struct ShardTask {
     pub(crate) ends: watch::Receiver<Option<Instant>>,
     pub(crate) metrics: EngineMetrics,
     pub(crate) state_keys: Vec<String>,
+    pub(crate) state_mismatch: StateMismatch,
 }
 
 impl ShardTask {
@@ -45,17 +46,6 @@ impl ShardTask {
     /// Whether nothing new can be in the shard after what a read begun at `asked` saw.
     pub(crate) fn input_ended_before(&self, asked: Instant) -> bool {
         self.ends.borrow().is_some_and(|at| asked >= at)
-    }
-
-    /// The committed parts of the shard's parents.
-    pub(crate) async fn parents_parts(&self, row: &LeaseRow) -> Result<Vec<Part>, DriveError> {
-        let mut parts: Vec<Part> = Vec::new();
-        for parent in &row.parents {
-            let Some(item) = self.table.get(&self.leases, parent.as_str()).await? else { continue };
-            let parent = LeaseRow::read(&item).map_err(crate::lease::LeaseError::Row)?;
-            parts.extend(parent.and_then(|p| p.manifest).into_iter().flat_map(|m| m.parts));
-        }
-        Ok(parts)
     }
 
     /// The shards that came from this one.

@@ -1,0 +1,124 @@
+//! What a driver finds committed when it starts: proven, or refused, or by policy discarded.
+//!
+//! State and checkpoint are of one commit or they are not used together. When they are not (another program moved the
+//! checkpoint) or when state is missing or damaged, [`StateMismatch`] decides: stop the shard with an error that names
+//! everything, or go on without the state, loudly. Never a silent fresh start.
+//! Not here: what an empty start means for lanes and sources; the drivers do that. Read next: [`super::stage_driver`].
+
+use futures::StreamExt;
+
+use super::task::ShardTask;
+use super::{DriveError, StateMismatch};
+use crate::commit::{Manifest, Part};
+use crate::lease::{Checkpoint, LeaseError, LeaseRow};
+use crate::stage::StatePart;
+
+/// Parts read at once.
+const READS: usize = 8;
+
+/// The state a shard starts with.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Committed parts.
+    pub(super) parts: Vec<Part>,
+    /// The directory that lists them, when it is the row's own.
+    pub(super) directory: Option<Part>,
+    /// Bytes of the wanted ones.
+    pub(super) state: Vec<StatePart>,
+    /// Whether they are the parents'.
+    pub(super) inherited: bool,
+    /// Whether there was state that is not used.
+    pub(super) discarded: bool,
+}
+
+/// Finds and proves the state of a row; parts that `wanted` does not want are not read.
+pub(super) async fn find(
+    task: &ShardTask,
+    row: &LeaseRow,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Found, DriveError> {
+    let started = tokio::time::Instant::now();
+    let error = match read(task, row, wanted).await {
+        Ok(found) => {
+            if !found.parts.is_empty() {
+                task.metrics.restored(task.stream(), started.elapsed());
+            }
+            return Ok(found);
+        }
+        Err(error) => error,
+    };
+    let Some(reason) = reason(&error) else { return Err(error) };
+    if task.state_mismatch == StateMismatch::Fail {
+        return Err(error);
+    }
+    task.metrics.state_discarded(task.stream(), reason);
+    tracing::error!(
+        stream = task.stream(),
+        shard = %row.shard,
+        checkpoint = %row.checkpoint,
+        reason,
+        error = %error,
+        "committed state discarded by state_mismatch = discard: what follows the checkpoint is counted, what was in the state is lost"
+    );
+    Ok(Found { discarded: true, ..Found::default() })
+}
+
+/// Why state may be discarded; `None`: the error says nothing about the state.
+fn reason(error: &DriveError) -> Option<&'static str> {
+    match error {
+        DriveError::StateMismatch { .. } => Some("moved"),
+        DriveError::StateUnreadable { source: crate::commit::ChunkError::Missing(_), .. } => Some("missing"),
+        DriveError::StateUnreadable { .. } => Some("damaged"),
+        _ => None,
+    }
+}
+
+async fn read(task: &ShardTask, row: &LeaseRow, wanted: impl Fn(&str) -> bool) -> Result<Found, DriveError> {
+    let mut found = Found::default();
+    match &row.manifest {
+        Some(manifest) => {
+            found.parts = parts(task, row, manifest).await?;
+            found.directory.clone_from(&manifest.directory);
+        }
+        // A checkpoint without any state is a place to start at, such as a KCL application's; its past is not ours.
+        None if matches!(row.checkpoint, Checkpoint::At(_) | Checkpoint::ShardEnd) => return Ok(found),
+        None => {
+            found.inherited = true;
+            for parent in &row.parents {
+                let Some(item) = task.table.get(&task.leases, parent.as_str()).await? else { continue };
+                let Some(parent) = LeaseRow::read(&item).map_err(LeaseError::Row)? else { continue };
+                if let Some(manifest) = &parent.manifest {
+                    found.parts.extend(parts(task, &parent, manifest).await?);
+                }
+            }
+        }
+    }
+    let reads: Vec<Part> = found.parts.iter().filter(|part| wanted(&part.key)).cloned().collect();
+    let reads = futures::stream::iter(reads)
+        .map(|part| async move { task.chunks.get(&part).await.map(|bytes| (part.key, bytes)) });
+    let read: Vec<Result<StatePart, _>> = reads.buffered(READS).collect().await;
+    found.state = read.into_iter().collect::<Result<_, _>>().map_err(|e| unreadable(task, row, e))?;
+    Ok(found)
+}
+
+/// The parts of a row's manifest, which must belong to the row's checkpoint.
+async fn parts(task: &ShardTask, row: &LeaseRow, manifest: &Manifest) -> Result<Vec<Part>, DriveError> {
+    let checkpoint = row.checkpoint.to_string();
+    if manifest.checkpoint != checkpoint {
+        return Err(DriveError::StateMismatch {
+            stream: task.stream().to_owned(),
+            shard: row.shard.clone(),
+            state: manifest.checkpoint.clone(),
+            row: checkpoint,
+        });
+    }
+    task.chunks.parts(manifest).await.map_err(|e| unreadable(task, row, e))
+}
+
+fn unreadable(task: &ShardTask, row: &LeaseRow, source: crate::commit::ChunkError) -> DriveError {
+    if !source.is_damage() {
+        return source.into();
+    }
+    let (stream, checkpoint) = (task.stream().to_owned(), row.checkpoint.to_string());
+    DriveError::StateUnreadable { stream, shard: row.shard.clone(), checkpoint, source }
+}

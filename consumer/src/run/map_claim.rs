@@ -1,0 +1,71 @@
+//! A source's new epoch: when its row has no valid cut of its own (new, re-created, reset, moved, or without its state).
+//!
+//! The lanes take a higher epoch from batch 1 and refuse the lower ones. Invariant: nothing is cut under an epoch that
+//! was ever used before, and what lanes may have closed by the source's last cut stays closed.
+//! Not here: what a valid cut says ([`super::map_run`]).
+
+use super::DriveError;
+use super::task::ShardTask;
+use crate::commit::Manifest;
+use crate::exchange::Watermarks;
+use crate::lease::{Checkpoint, LeaseRow, attribute};
+use crate::table::{Condition, Update, Value};
+
+/// Where and as what a source goes on.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) epoch: u64,
+    pub(super) checkpoint: Checkpoint,
+    /// Watermarks it may not fall behind.
+    pub(super) floor: Watermarks,
+}
+
+/// The floors of a row.
+pub(super) fn floor(row: &LeaseRow) -> Watermarks {
+    Watermarks::from_slice(&row.floor.map(|floor| floor.unwrap_or(i64::MIN)))
+}
+
+/// Starts a new epoch. `discarded`: the row has state that is not used, so that the next start must not find it either.
+pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> Result<Claim, DriveError> {
+    let epoch = task.epochs.raise(&[task.lease.key().to_owned()], row.epoch.unwrap_or_default()).await?;
+    let mut claim = Claim { epoch, checkpoint: row.checkpoint.clone(), floor: floor(row) };
+    let mut update = Update::new()
+        .set(attribute::EPOCH, Value::number(epoch))
+        .remove(attribute::CUT)
+        .remove(attribute::PENDING)
+        .remove(attribute::PENDING_SUB_SEQUENCE);
+    if discarded {
+        claim.checkpoint = behind_the_cut(row);
+        claim.floor.raise_all(&row.cut.as_ref().map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)));
+        let checkpoint = claim.checkpoint.to_string();
+        let nothing = Manifest::new(checkpoint.clone(), Vec::new());
+        update = update
+            .set(attribute::CHECKPOINT, Value::string(checkpoint))
+            .set(attribute::MANIFEST, Value::B(nothing.encode_bytes()));
+        for (kind, name) in attribute::FLOOR.into_iter().enumerate() {
+            let floor = claim.floor.get(kind);
+            if floor != i64::MIN {
+                update = update.set(name, Value::number(floor));
+            }
+        }
+    }
+    task.lease.write(update, Condition::None).await?;
+    Ok(claim)
+}
+
+/// A batch that was cut may stand in the lanes, whole or in part, and cannot be told apart without the state: it is not
+/// cut again under the new epoch, so that nothing counts twice.
+fn behind_the_cut(row: &LeaseRow) -> Checkpoint {
+    match (&row.cut, &row.pending) {
+        (Some(cut), Some(pending @ Checkpoint::At(_))) => {
+            tracing::error!(
+                shard = %row.shard,
+                batch = cut.n,
+                records = cut.records,
+                "a cut batch goes with the discarded state: its records are counted only where it was emitted already"
+            );
+            pending.clone()
+        }
+        _ => row.checkpoint.clone(),
+    }
+}
