@@ -8,7 +8,7 @@ use flowshift_consumer::commit::Snapshot;
 use flowshift_consumer::exchange::{FeedKinds, Lanes};
 use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::kinesis::KinesisLog;
-use flowshift_consumer::run::{Handle, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Handle, StateMismatch, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::table::aws::DynamoTable;
 use flowshift_detector::Settings;
 use tokio::sync::{mpsc, watch};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::Clients;
-use crate::config::{Config, SecretSource, Webhook};
+use crate::config::{Config, SecretSource, StateMismatchPolicy, Webhook};
 use crate::metrics::Metrics;
 use crate::stage::aggregate::Aggregate;
 use crate::stage::correlate::{Correlate, Deliveries, Outlet, Printer};
@@ -139,8 +139,12 @@ fn worker_config(job: &Job) -> WorkerConfig {
         stuck_after: engine.stuck_after.get(),
         ..Timing::default()
     };
+    let state_mismatch = match engine.state_mismatch {
+        StateMismatchPolicy::Fail => StateMismatch::Fail,
+        StateMismatchPolicy::Discard => StateMismatch::Discard,
+    };
     let worker = WorkerId::new(worker_name());
-    WorkerConfig { worker, tables: tables(config), timing, alone: job.alone }
+    WorkerConfig { worker, tables: tables(config), timing, alone: job.alone, state_mismatch }
 }
 
 /// Unique per process start: a restarted process must not be taken for the one before.

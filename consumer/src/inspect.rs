@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::commit::{ChunkError, Chunks, Part};
-use crate::lease::{LeaseRow, RowError};
+use crate::lease::{Checkpoint, LeaseRow, RowError};
 use crate::log::StreamId;
 use crate::run::Tables;
 use crate::stage::StatePart;
@@ -77,8 +77,14 @@ pub async fn parts(table: &Arc<dyn Table>, tables: &Tables, stream: &StreamId) -
 /// The newest of every part that the rows name.
 async fn newest(chunks: &Chunks, rows: &[LeaseRow]) -> Result<Vec<Part>, ChunkError> {
     let mut newest: BTreeMap<String, Part> = BTreeMap::new();
-    for manifest in rows.iter().filter_map(|row| row.manifest.as_ref()) {
-        for part in chunks.parts(manifest).await? {
+    for row in rows {
+        let Some(manifest) = &row.manifest else { continue };
+        let parts = match chunks.parts(manifest).await {
+            // A finished row that is being cleaned up: its lanes went on with its children.
+            Err(ChunkError::Missing(_)) if row.checkpoint == Checkpoint::ShardEnd => continue,
+            other => other?,
+        };
+        for part in parts {
             let order = |p: &Part| (p.epoch, p.generation);
             match newest.get(&part.key) {
                 Some(known) if order(known) >= order(&part) => {}

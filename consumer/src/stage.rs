@@ -117,10 +117,6 @@ pub trait Stage: Send + 'static {
     /// The commit of what `save` returned went through.
     fn committed(&mut self) {}
 
-    /// Called after `restore` of nothing, when there was state that cannot be used and the worker's settings say to go
-    /// on without it: everything before this shard's next record is unknown.
-    fn discarded(&mut self) {}
-
     /// Whether a finite input has been consumed to its end and nothing is left to do.
     fn finished(&self) -> bool {
         false
@@ -213,15 +209,6 @@ pub trait Mapper: Send + Sync + 'static {
     fn load(&self, bytes: &Bytes) -> Result<Self::State, StageError>;
 }
 
-/// Why a lane's state lacks records that were read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Incomplete {
-    /// The lane's state was discarded by the setting `state_mismatch`.
-    Discarded,
-    /// Batches of a source are missing, and going on without them was accepted.
-    Gap,
-}
-
 /// Owns the keyed state of lanes.
 pub trait Reducer: Send + 'static {
     /// Takes over a lane's committed state; `None`: the lane is new.
@@ -254,10 +241,4 @@ pub trait Reducer: Send + 'static {
     /// # Errors
     /// The state cannot be encoded.
     fn save(&mut self, lane: LaneId) -> Result<Vec<u8>, StageError>;
-
-    /// Records of the lane are lost, after `restore` or between records: what was counted so far, and windows that
-    /// reach back before now, are incomplete.
-    fn incomplete(&mut self, lane: LaneId, why: Incomplete) {
-        let _ = (lane, why);
-    }
 }

@@ -194,6 +194,20 @@ pub struct EngineSettings {
     pub discovery: Span,
     /// Time between two reads of one shard; Kinesis allows five reads a second and shard for all readers together.
     pub poll_interval: Span,
+    /// What a shard does whose committed state does not belong to its checkpoint (another program moved it), or is missing
+    /// or damaged: `fail` stops the shard until someone decides; `discard` goes on without the state, counted, with an
+    /// error in the log, and windows marked incomplete.
+    pub state_mismatch: StateMismatchPolicy,
+}
+
+/// What to do with state that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StateMismatchPolicy {
+    /// The shard stops with an error.
+    Fail,
+    /// The shard goes on without the state.
+    Discard,
 }
 
 impl Default for EngineSettings {
@@ -210,6 +224,7 @@ impl Default for EngineSettings {
             assign_interval: Span::secs(2),
             discovery: Span::millis(500),
             poll_interval: Span::millis(500),
+            state_mismatch: StateMismatchPolicy::Fail,
         }
     }
 }

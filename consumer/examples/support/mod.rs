@@ -15,7 +15,7 @@ use flowshift_consumer::inspect;
 use flowshift_consumer::lease::WorkerId;
 use flowshift_consumer::log::{Entry, Log, kinesis::KinesisLog, put_all};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Handle, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Handle, StateMismatch, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::stage::{ShardContext, Stage, StageError};
 use flowshift_consumer::table::{Table, aws::DynamoTable};
 use services::Services;
@@ -44,6 +44,7 @@ pub(crate) async fn run<S: Stage>(
         tables: Tables::new("word-count"),
         timing: Timing { commit: Duration::from_millis(500), ..Timing::default() },
         alone: services.embedded(),
+        state_mismatch: StateMismatch::Fail,
     };
     let tables = config.tables.clone();
     let metrics = EngineMetrics::register(&prometheus::Registry::new(), "word_count")?;

@@ -71,7 +71,9 @@ mod tests {
 
     #[test]
     fn empty_bytes_and_bytes_beyond_a_megabyte_come_back() {
-        for (before, after) in [(vec![], vec![]), (vec![], text(1, 10)), (text(1, 10), vec![]), (text(1, 300_000), text(2, 300_000))] {
+        for (before, after) in
+            [(vec![], vec![]), (vec![], text(1, 10)), (text(1, 10), vec![]), (text(1, 300_000), text(2, 300_000))]
+        {
             let patch = pack_patch(&before, &after).unwrap();
             assert_eq!(unpack(&before, &patch, after.len() as u64).unwrap(), after);
             let whole = pack(&after).unwrap();

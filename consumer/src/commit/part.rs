@@ -55,9 +55,8 @@ impl Chunks {
         let whole = Stamp { length: part.length, crc: part.crc, ..stamp };
         let mut before = if part.deltas == 0 { whole } else { stamp };
         let mut plain = unpack(&part.key, &[], &before, &frame)?;
-        let slots = futures::stream::iter(0..part.deltas).map(|slot| async move {
-            self.read_frame(&part.key, &delta_place(slot), part.fence(), None).await
-        });
+        let slots = futures::stream::iter(0..part.deltas)
+            .map(|slot| async move { self.read_frame(&part.key, &delta_place(slot), part.fence(), None).await });
         let mut frames = std::pin::pin!(slots.buffered(READS));
         while let Some(next) = frames.next().await {
             let (stamp, frame) = next?;

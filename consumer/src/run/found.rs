@@ -32,11 +32,7 @@ pub(super) struct Found {
 }
 
 /// Finds and proves the state of a row; parts that `wanted` does not want are not read.
-pub(super) async fn find(
-    task: &ShardTask,
-    row: &LeaseRow,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Found, DriveError> {
+pub(super) async fn find(task: &ShardTask, row: &LeaseRow, wanted: impl Fn(&str) -> bool) -> Result<Found, DriveError> {
     let started = tokio::time::Instant::now();
     let error = match read(task, row, wanted).await {
         Ok(found) => {

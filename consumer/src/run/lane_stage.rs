@@ -237,6 +237,8 @@ impl<R: Reducer> Stage for LaneStage<R> {
             for lane in self.states.keys().copied().collect::<Vec<_>>() {
                 self.incomplete(lane, &Loss::Discarded);
             }
+            // A crash before the first commit would find the old state again and discard it again: soon is better.
+            self.hurry = true;
         }
     }
 

@@ -36,7 +36,9 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
         .remove(attribute::PENDING_SUB_SEQUENCE);
     if discarded {
         claim.checkpoint = behind_the_cut(row);
-        claim.floor.raise_all(&row.cut.as_ref().map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)));
+        claim
+            .floor
+            .raise_all(&row.cut.as_ref().map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)));
         let checkpoint = claim.checkpoint.to_string();
         let nothing = Manifest::new(checkpoint.clone(), Vec::new());
         update = update

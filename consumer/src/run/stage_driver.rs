@@ -104,7 +104,9 @@ impl<'a> StageRun<'a> {
         if let Some(resolution) = resolution {
             tracing::warn!(stream = task.stream(), shard = %row.shard, %resolution, "going on as an operator decided");
         }
-        let found = find(task, &row, |key| stage.restores(key)).await?;
+        // Moved in, because a stage need not be `Sync`.
+        let wanting = &mut *stage;
+        let found = find(task, &row, move |key| wanting.restores(key)).await?;
         stage.restore(found.state)?;
         let kept: Vec<Part> = found.parts.into_iter().filter(|p| stage.keeps(&p.key)).collect();
         let fence = claim_epoch(task, &row, &kept, found.discarded).await?;
@@ -145,8 +147,8 @@ impl<'a> StageRun<'a> {
         }
         let saved = self.stage.save()?;
         let checkpoint = if shard_end { Checkpoint::ShardEnd } else { self.checkpoint.clone() };
-        let stage = &*self.stage;
-        let put = self.saver.put(checkpoint.to_string(), saved, |key| stage.keeps(key), stop);
+        let stage = &mut *self.stage;
+        let put = self.saver.put(checkpoint.to_string(), saved, move |key| stage.keeps(key), stop);
         let (manifest, written) = put.await?;
         crash_point!("stage::after_chunks");
         let mut update = Update::new()

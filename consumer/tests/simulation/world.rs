@@ -14,7 +14,7 @@ use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{StateMismatch, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::shard::{Shard, ShardId};
 use flowshift_consumer::table::Table;
 use flowshift_consumer::table::memory::MemoryTable;
@@ -97,6 +97,7 @@ impl World {
             tables: tables(),
             timing,
             alone: false,
+            state_mismatch: StateMismatch::Fail,
         };
         let metrics = EngineMetrics::register(&prometheus::Registry::new(), "simulation").unwrap();
         let clock = {

@@ -41,7 +41,10 @@ pub(super) fn noise(seed: u32, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-pub(super) async fn put(saver: &mut Saver, saved: Vec<(&str, Vec<u8>)>) -> Result<(Manifest, Vec<Written>), ChunkError> {
+pub(super) async fn put(
+    saver: &mut Saver,
+    saved: Vec<(&str, Vec<u8>)>,
+) -> Result<(Manifest, Vec<Written>), ChunkError> {
     let saved = saved.into_iter().map(|(key, bytes)| (key.to_owned(), Bytes::from(bytes))).collect();
     saver.put("1".into(), saved, |_| true, &CancellationToken::new()).await
 }

@@ -108,7 +108,8 @@ async fn deleting_a_finished_shard_takes_its_own_parts_and_leaves_the_lanes_that
     let keys: Vec<String> = (0..20).map(|lane| format!("lane-{lane:04}")).chain(["marks@shard-1".into()]).collect();
     let saved = (0..).zip(&keys).map(|(lane, key)| (key.as_str(), state(lane))).collect();
     let (finished, _) = save(&mut parent, saved).await;
-    let lanes = chunks.parts(&finished).await.unwrap().into_iter().filter(|part| part.key.starts_with("lane")).collect();
+    let lanes =
+        chunks.parts(&finished).await.unwrap().into_iter().filter(|part| part.key.starts_with("lane")).collect();
     let living = Manifest::new("2".into(), lanes);
     let deleted = chunks.delete_parts(&finished, std::slice::from_ref(&living)).await.unwrap();
     assert_eq!(deleted, 2, "the marks and the directory");

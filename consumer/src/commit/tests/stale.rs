@@ -86,6 +86,9 @@ async fn a_row_made_again_under_a_raised_epoch_starts_over_whatever_lies_there()
     for round in 10..15 {
         let (manifest, _) = save(&mut again, vec![("lane-1", noise(round, 2_000))]).await;
         assert_eq!(restore(&chunks, &manifest).await.unwrap()[0].1, noise(round, 2_000));
-        assert!(matches!(put(&mut before, vec![("lane-1", noise(99, 2_000))]).await, Err(ChunkError::Fenced(_))) || round == 10);
+        assert!(
+            matches!(put(&mut before, vec![("lane-1", noise(99, 2_000))]).await, Err(ChunkError::Fenced(_)))
+                || round == 10
+        );
     }
 }
