@@ -11,6 +11,7 @@ use super::task::ShardTask;
 use super::{DriveError, StateMismatch};
 use crate::commit::{Manifest, Part};
 use crate::lease::{Checkpoint, LeaseError, LeaseRow};
+use crate::resolve::Decision;
 use crate::stage::StatePart;
 
 /// Parts read at once.
@@ -34,7 +35,13 @@ pub(super) struct Found {
 /// Finds and proves the state of a row; parts that `wanted` does not want are not read.
 pub(super) async fn find(task: &ShardTask, row: &LeaseRow, wanted: impl Fn(&str) -> bool) -> Result<Found, DriveError> {
     let started = tokio::time::Instant::now();
+    let operator = row.pending_resolution().is_some_and(|r| r.decision == Decision::DiscardState);
     let error = match read(task, row, wanted).await {
+        _ if operator => {
+            task.metrics.state_discarded(task.stream(), "operator");
+            tracing::error!(stream = task.stream(), shard = %row.shard, checkpoint = %row.checkpoint, "committed state discarded as an operator decided");
+            return Ok(Found { discarded: true, ..Found::default() });
+        }
         Ok(found) => {
             if !found.parts.is_empty() {
                 task.metrics.restored(task.stream(), started.elapsed());

@@ -44,6 +44,9 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
         update = update
             .set(attribute::CHECKPOINT, Value::string(checkpoint))
             .set(attribute::MANIFEST, Value::B(nothing.encode_bytes()));
+        if let Some(resolution) = row.pending_resolution() {
+            update = update.set(attribute::RESOLVED, Value::number(resolution.number));
+        }
         for (kind, name) in attribute::FLOOR.into_iter().enumerate() {
             let floor = claim.floor.get(kind);
             if floor != i64::MIN {
