@@ -25,7 +25,7 @@ pub struct Clients {
 }
 
 /// Where the embedded services listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Endpoints {
     /// URL of the Kinesis emulator.
     pub kinesis: String,

@@ -37,6 +37,9 @@ pub enum Command {
     /// Try out webhooks
     #[command(subcommand)]
     Webhook(WebhookCommand),
+    /// See and mend who reads which shard, and how far it is
+    #[command(subcommand)]
+    Leases(LeasesCommand),
     /// Look into committed state
     #[command(subcommand)]
     State(StateCommand),
@@ -202,6 +205,89 @@ pub enum WebhookCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Which job a command looks at.
+#[derive(Debug, Args, Clone, Default)]
+pub struct Place {
+    /// Data folder of a `local` run, running or not; without it the job on AWS is meant
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Settings file (TOML) that the job runs with
+    #[arg(long, value_name = "FILE", env = "FLOWSHIFT_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// `flowshift leases …`
+#[derive(Debug, Subcommand)]
+pub enum LeasesCommand {
+    /// Show every shard: its owner and whether it lives, how far it is, what is committed
+    ///
+    /// Whether an owner lives is found by watching its beat and its leases' counters for a few seconds, as the leader
+    /// does; no clocks are compared.
+    #[command(after_long_help = LIST_HELP)]
+    List(LeasesList),
+    /// Take leases from their owners, so that the leader gives them to others
+    ///
+    /// A lease of a live owner is refused without --force: its worker would lose it in the middle of its work (nothing
+    /// is lost or counted twice by that). Nothing is written without --yes.
+    #[command(after_long_help = RELEASE_HELP)]
+    Release(LeasesRelease),
+}
+
+const LIST_HELP: &str = "Examples:
+  flowshift leases list --config flowshift.toml
+  flowshift leases list --data-dir ./data --stream exchange --json";
+
+const RELEASE_HELP: &str = "Examples:
+  flowshift leases release --worker flowshift-7c9f-1-0a1b2c3d --yes
+  flowshift leases release --stream flows shardId-000000000003 --force --yes";
+
+/// `flowshift leases list`
+#[derive(Debug, Args)]
+pub struct LeasesList {
+    /// Which job.
+    #[command(flatten)]
+    pub place: Place,
+    /// Only this stream: flows, exchange, evidence, or its name
+    #[arg(long, value_name = "STREAM")]
+    pub stream: Option<String>,
+    /// Print what is stored at once, without watching who lives
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `flowshift leases release`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["shards", "worker", "all"])))]
+pub struct LeasesRelease {
+    /// Which job.
+    #[command(flatten)]
+    pub place: Place,
+    /// Only this stream: flows, exchange, evidence, or its name
+    #[arg(long, value_name = "STREAM")]
+    pub stream: Option<String>,
+    /// Shards to release
+    #[arg(value_name = "SHARD")]
+    pub shards: Vec<String>,
+    /// Every lease of this worker
+    #[arg(long, value_name = "ID")]
+    pub worker: Option<String>,
+    /// Every lease of the job
+    #[arg(long)]
+    pub all: bool,
+    /// Also take leases from owners that live
+    #[arg(long)]
+    pub force: bool,
+    /// Do it; without this only say what would be done
+    #[arg(long)]
+    pub yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `flowshift state …`

@@ -24,8 +24,13 @@ pub struct Embedded {
     endpoints: Endpoints,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Where others find the endpoints.
+    note: PathBuf,
     _lock: File,
 }
+
+/// File of the data folder in which running services note their endpoints.
+const ENDPOINTS: &str = "endpoints.json";
 
 impl Embedded {
     /// Starts both services over a data folder, which is made if it is absent.
@@ -49,7 +54,38 @@ impl Embedded {
             }
         })?;
         let endpoints = started.await.context("the embedded services ended at their start")??;
-        Ok(Self { endpoints, stop: Some(stop), thread: Some(thread), _lock: lock })
+        let note = data_dir.join(ENDPOINTS);
+        // Renamed into place: who reads it sees the old one or the whole new one.
+        let written = data_dir.join("endpoints.json.new");
+        std::fs::write(&written, serde_json::to_vec(&endpoints)?)
+            .and_then(|()| std::fs::rename(&written, &note))
+            .with_context(|| format!("file {}", note.display()))?;
+        Ok(Self { endpoints, stop: Some(stop), thread: Some(thread), note, _lock: lock })
+    }
+
+    /// The endpoints of the services that another process runs over this data folder; `None` when nobody uses it.
+    ///
+    /// # Errors
+    /// It is used, but by a process that has not said where it listens (yet).
+    pub fn running(data_dir: &Path) -> anyhow::Result<Option<Endpoints>> {
+        let path = data_dir.join("lock");
+        let Ok(file) = File::open(&path) else { return Ok(None) };
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(None),
+            Err(std::fs::TryLockError::WouldBlock) => {}
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(error).context(format!("lock file {}", path.display()));
+            }
+        }
+        let note = data_dir.join(ENDPOINTS);
+        let text = std::fs::read(&note).with_context(|| {
+            format!(
+                "data folder {} is used by another flowshift that is starting or ending; try again",
+                data_dir.display()
+            )
+        })?;
+        let endpoints = serde_json::from_slice(&text).with_context(|| format!("file {}", note.display()))?;
+        Ok(Some(endpoints))
     }
 
     /// Where they listen.
@@ -76,6 +112,8 @@ impl Embedded {
 
     /// Ends both services.
     pub async fn stop(mut self) {
+        // Left behind by a kill it does no harm: without the lock nobody believes it.
+        std::fs::remove_file(&self.note).ok();
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             // Joining a thread that ends on its own runtime must not block ours.

@@ -14,6 +14,12 @@ use crate::stage::StatePart;
 use crate::table::{Table, TableError};
 
 const ATTEMPTS: usize = 20;
+/// Item of the state table that lists the workers.
+const LIST: &str = "workers";
+/// Prefix of the items of the state table that hold a worker's beat.
+const WORKER_PREFIX: &str = "worker/";
+/// Item of the state table that holds the leader's lock.
+const LOCK: &str = "leader";
 
 /// Why committed state cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +63,32 @@ pub async fn row_parts(
         None => Ok(Vec::new()),
         Some(manifest) => Ok(chunks.parts(manifest).await?),
     }
+}
+
+/// The workers of a job as their own items tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Workers {
+    /// The beat of each listed worker, by id; none: it has left, or never began. Only a beat that moves says that a
+    /// worker lives.
+    pub beats: BTreeMap<String, Option<i64>>,
+    /// Who held the leader's lock last.
+    pub leader: Option<String>,
+}
+
+/// Reads the list of workers, their beats and the leader's lock.
+///
+/// # Errors
+/// The table failed.
+pub async fn workers(table: &dyn Table, tables: &Tables) -> Result<Workers, InspectError> {
+    let state = tables.state();
+    let list = table.get(&state, LIST).await?.map(|item| item.strings("ids")).unwrap_or_default();
+    let mut beats = BTreeMap::new();
+    for id in list {
+        let beat = table.get(&state, &format!("{WORKER_PREFIX}{id}")).await?.and_then(|item| item.number("beat"));
+        beats.insert(id, beat);
+    }
+    let leader = table.get(&state, LOCK).await?;
+    Ok(Workers { beats, leader: leader.and_then(|item| item.string("owner").map(str::to_owned)) })
 }
 
 /// Every committed part of a stream's state, in key order. A part that moved to a child shard is taken from there.

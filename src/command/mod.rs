@@ -4,12 +4,15 @@ mod collect;
 mod config;
 #[cfg(feature = "embedded")]
 mod demo;
+mod leases;
 #[cfg(feature = "embedded")]
 mod local;
 mod run;
 mod services;
 mod simulate;
 mod state;
+mod store;
+mod text_table;
 mod webhook;
 
 use std::io::Write;
@@ -90,6 +93,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Simulate(args) => simulate::run(&args),
         Command::Config(command) => config::run(command),
         Command::Webhook(command) => webhook::run(command).await,
+        Command::Leases(command) => leases::run(command).await,
         Command::State(command) => state::run(command).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "flowshift", &mut std::io::stdout());

@@ -93,6 +93,14 @@ impl Site {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// A finished run of a command over the data of the run, as in `["leases", "list"]`.
+    pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = flowshift();
+        command.args(arguments).arg("--data-dir").arg(self.data_dir());
+        self.configure(&mut command);
+        command.output().unwrap()
+    }
+
     fn configure(&self, command: &mut Command) {
         command.env_remove("FAILPOINTS").env_remove("FLOWSHIFT_CONFIG").env("RUST_BACKTRACE", "1");
         if !self.settings.is_empty() {
@@ -101,7 +109,8 @@ impl Site {
         }
     }
 
-    fn data_dir(&self) -> PathBuf {
+    /// The folder of streams and state.
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.path("data")
     }
 

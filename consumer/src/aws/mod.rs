@@ -6,6 +6,8 @@
 
 mod count;
 mod outcome;
+mod text;
 
 pub use count::CountCalls;
 pub use outcome::Outcome;
+pub(crate) use text::chain;

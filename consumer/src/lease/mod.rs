@@ -5,9 +5,11 @@
 //! is refused. Expiry is judged by others watching the counter stand still, never by comparing clocks.
 
 pub mod attribute;
+mod evict;
 mod held;
 mod row;
 
+pub use evict::{EvictError, Evicted, evict};
 pub use held::{HeldLease, LeaseError, LeaseTimes};
 pub use row::{Checkpoint, LeaseRow, RowError, new_row};
 

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::{Blob, DateTime};
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 
 use super::{Entry, Log, LogError, Page, ReadToken, Record, StreamId};
-use crate::aws::Outcome;
+use crate::aws::{Outcome, chain};
 use crate::metrics::EngineMetrics;
 use crate::shard::{HashRange, Position, SequenceNumber, Shard, ShardId};
 
@@ -53,7 +53,7 @@ fn classify<E>(error: &SdkError<E, HttpResponse>) -> LogError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let text = format!("{}", DisplayErrorContext(error));
+    let text = chain(error);
     let status = error.raw_response().map(|response| response.status().as_u16());
     match error.as_service_error() {
         Some(service) => error_of(service.code().unwrap_or_default(), status, text),

@@ -46,6 +46,9 @@ pub enum TableError {
     /// No answer, or an answer of 5xx: the write may or may not have been applied.
     #[error("table unavailable: {0}")]
     Unavailable(String),
+    /// There is no such table.
+    #[error("no such table: {0}")]
+    NotFound(String),
     /// The request is wrong and will stay wrong.
     #[error("table refused the request: {0}")]
     Invalid(String),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::value::item_from_aws;
-use crate::aws::Outcome;
+use crate::aws::{Outcome, chain};
 use crate::table::TableError;
 
 /// The errors of conditional writes, which carry the item that stands there.
@@ -39,7 +39,7 @@ pub(super) fn classify<E>(error: &SdkError<E, HttpResponse>) -> TableError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let text = || format!("{}", DisplayErrorContext(error));
+    let text = || chain(error);
     let Some(service) = error.as_service_error() else {
         return TableError::Unavailable(text());
     };
@@ -47,6 +47,7 @@ where
     match Outcome::of_error(service.code().unwrap_or_default(), status) {
         Outcome::Throttled => TableError::Throttled,
         Outcome::Unavailable | Outcome::Timeout => TableError::Unavailable(text()),
+        Outcome::NotFound => TableError::NotFound(text()),
         _ => TableError::Invalid(text()),
     }
 }

@@ -1,68 +1,27 @@
 //! `flowshift state export`: what is committed, as JSON. Reads manifests and chunks; holds no lease.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context;
 use flowshift_consumer::inspect;
-use flowshift_consumer::log::{Log, kinesis::KinesisLog};
 use flowshift_consumer::run::split_marks;
-use flowshift_consumer::table::{Table, aws::DynamoTable};
 use flowshift_detector::pane::ByState;
 use flowshift_detector::{FeedKind, Totals};
 use flowshift_proto::reason::Reason;
 use serde_json::{Value, json};
 
-use super::{Failure, load, print_line};
-use crate::app;
-use crate::aws::Clients;
-use crate::cli::{Settings as Args, StateCommand};
-use crate::config::{Config, Settings};
+use crate::command::store::Store;
 use crate::stage::correlate;
 use crate::stage::detect::{Account, LaneBody};
 
-pub(super) async fn run(command: StateCommand) -> Result<(), Failure> {
-    let StateCommand::Export { data_dir, settings } = command;
-    let export = match data_dir {
-        Some(folder) => export_local(folder, &settings).await?,
-        None => {
-            let config = load(&Settings::default(), &settings, Vec::new())?.config;
-            let clients = Clients::connect(&config.aws).await;
-            export(&config, &clients).await?
-        }
-    };
-    print_line(&serde_json::to_string_pretty(&export).map_err(Failure::start)?);
-    Ok(())
-}
-
-#[cfg(feature = "embedded")]
-async fn export_local(folder: PathBuf, args: &Args) -> Result<Value, Failure> {
-    if !folder.join("dynamodb.sqlite").exists() {
-        return Err(Failure::usage(anyhow::anyhow!("{} is no data folder of `flowshift local`", folder.display())));
-    }
-    let config = load(&Settings::local_defaults(), args, Vec::new())?.config;
-    let embedded = crate::embedded::Embedded::start(&folder).await?;
-    let clients = Clients::embedded(embedded.endpoints()).await;
-    let exported = export(&config, &clients).await;
-    embedded.stop().await;
-    Ok(exported?)
-}
-
-#[cfg(not(feature = "embedded"))]
-async fn export_local(_folder: PathBuf, _args: &Args) -> Result<Value, Failure> {
-    Err(Failure::usage(anyhow::anyhow!("this build has no embedded services: --data-dir cannot be read")))
-}
-
-async fn export(config: &Config, clients: &Clients) -> anyhow::Result<Value> {
-    let log = KinesisLog::new(clients.kinesis.clone());
-    let table: Arc<dyn Table> = Arc::new(DynamoTable::new(clients.dynamodb.clone()));
-    let tables = app::tables(config);
+/// Everything committed, as one JSON value.
+pub(super) async fn export(store: &Store) -> anyhow::Result<Value> {
+    let Store { config, log, table, tables, .. } = store;
     let exchange = log.identify(&config.streams.exchange).await.context("exchange stream")?;
     let mut pairs = BTreeMap::new();
     let mut account = Account::default();
     let mut refused = 0;
-    for (key, bytes) in inspect::parts(&table, &tables, &exchange).await.context("lane state")? {
+    for (key, bytes) in inspect::parts(table, tables, &exchange).await.context("lane state")? {
         if split_marks(&key).is_none() {
             continue;
         }
@@ -78,7 +37,7 @@ async fn export(config: &Config, clients: &Clients) -> anyhow::Result<Value> {
     }
     let evidence = log.identify(&config.streams.evidence).await.context("evidence stream")?;
     let mut events = Vec::new();
-    for (_, bytes) in inspect::parts(&table, &tables, &evidence).await.context("incident state")? {
+    for (_, bytes) in inspect::parts(table, tables, &evidence).await.context("incident state")? {
         let body = correlate::Body::decode(&bytes)?;
         for entry in body.outbox.entries() {
             events.push(serde_json::from_str::<Value>(&entry.event).context("event in the outbox")?);

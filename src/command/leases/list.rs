@@ -1,0 +1,235 @@
+//! `flowshift leases list`: every shard as a line, or as JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::Context;
+use flowshift_consumer::clock::WallClock;
+use flowshift_consumer::exchange::Status;
+use flowshift_consumer::inspect::{self, InspectError};
+use flowshift_consumer::lease::{Checkpoint, LeaseRow};
+use flowshift_consumer::table::TableError;
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use super::look::{Lease, leases};
+use super::watch::{Sign, Signs, watch};
+use crate::cli::LeasesList;
+use crate::command::store::Store;
+use crate::command::text_table::{Cell, Tone, bytes, colours, render, span};
+use crate::command::{Failure, print_line};
+
+/// Bytes by (stream, shard).
+type Sizes = BTreeMap<(String, String), u64>;
+
+/// Directories read at once.
+const READS: usize = 16;
+/// Looks longer than the renewal time by this much, so that a live owner is seen to move.
+const GRACE: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(store: &Store, args: &LeasesList) -> Result<(), Failure> {
+    let streams = store.streams(args.stream.as_deref())?;
+    let found = leases(store, &streams).await?;
+    let owners: BTreeSet<String> = found.iter().filter_map(|lease| lease.holder().map(str::to_owned)).collect();
+    let signs = if args.no_wait && !store.stopped {
+        owners.iter().map(|owner| (owner.clone(), Sign::Unknown)).collect()
+    } else {
+        watch(store, &found, &owners, store.config.engine.renewal.get() + GRACE).await?
+    };
+    let leader =
+        inspect::workers(&*store.table, &store.tables).await.context("the leader's lock cannot be read")?.leader;
+    let sizes = state_bytes(store, &streams, &found).await?;
+    let now_ms = WallClock::system().now_ms();
+    if args.json {
+        let leases: Vec<Value> = found.iter().map(|lease| lease_json(lease, &signs, &sizes, now_ms)).collect();
+        let all = json!({"job": store.config.job.as_str(), "leader": leader, "leases": leases});
+        print_line(&serde_json::to_string_pretty(&all).map_err(Failure::start)?);
+        return Ok(());
+    }
+    if found.is_empty() {
+        let tables: Vec<String> = streams.iter().map(|stream| store.tables.leases(stream).name).collect();
+        let job = &store.config.job;
+        print_line(&format!("job {job} has no leases yet (tables {}): no worker has led it", tables.join(", ")));
+        return Ok(());
+    }
+    const HEADINGS: [&str; 12] = [
+        "STREAM",
+        "SHARD",
+        "OWNER",
+        "BEAT",
+        "COUNTER",
+        "CHECKPOINT",
+        "PENDING",
+        "EPOCH",
+        "CUT",
+        "STATE",
+        "STATUS",
+        "LAG",
+    ];
+    let input = &store.config.streams.flows;
+    let rows: Vec<Vec<Cell>> =
+        found.iter().map(|lease| cells(lease, lease.stream == *input, &signs, &sizes, now_ms)).collect();
+    print_line(&render(&HEADINGS, &rows, colours()));
+    print_line(&summary(&found, &signs, leader.as_deref()));
+    Ok(())
+}
+
+fn summary(found: &[Lease], signs: &Signs, leader: Option<&str>) -> String {
+    let ended = |lease: &&Lease| matches!(&lease.row, Ok(row) if row.checkpoint == Checkpoint::ShardEnd);
+    let done = found.iter().filter(ended).count();
+    let free = found.iter().filter(|lease| !ended(lease) && lease.holder().is_none()).count();
+    let live = signs.values().filter(|sign| matches!(sign, Sign::Live(_))).count();
+    let leader = leader.map_or_else(|| "no leader".to_owned(), |id| format!("leader {id}"));
+    format!(
+        "{} leases: {free} without an owner, {done} ended; {} owners, {live} seen to live; {leader}",
+        found.len(),
+        signs.len()
+    )
+}
+
+fn cells(lease: &Lease, input: bool, signs: &Signs, sizes: &Sizes, now_ms: i64) -> Vec<Cell> {
+    let mut cells = vec![Cell::plain(&lease.stream), Cell::plain(&lease.shard)];
+    let row = match &lease.row {
+        Ok(row) => row,
+        Err(problem) => {
+            cells.push(Cell::toned(problem, Tone::Bad));
+            return cells;
+        }
+    };
+    let owner = match (&row.owner, &row.checkpoint_owner) {
+        (Some(next), Some(old)) => format!("{old} -> {next}"),
+        (owner, _) => owner.clone().unwrap_or_default(),
+    };
+    let (beat, tone) = beat(lease, signs);
+    cells.push(Cell::toned(owner, tone));
+    cells.push(Cell::toned(beat, tone));
+    cells.push(Cell::plain(row.counter.to_string()));
+    cells.push(Cell::plain(short(&row.checkpoint.to_string())));
+    cells.push(Cell::plain(row.pending.as_ref().map(|p| short(&p.to_string())).unwrap_or_default()));
+    cells.push(Cell::plain(row.epoch.map(|epoch| epoch.to_string()).unwrap_or_default()));
+    cells.push(Cell::plain(row.cut.as_ref().map(|cut| cut.n.to_string()).unwrap_or_default()));
+    cells.push(Cell::plain(size_of(sizes, lease).map(bytes).unwrap_or_default()));
+    let status = status(lease, row, input);
+    let tone = if status == "live" || status == "-" { Tone::Plain } else { Tone::Warn };
+    cells.push(Cell::toned(status, tone));
+    cells.push(Cell::plain(lag(row, now_ms).map_or(String::new(), |lag| lag.map_or("tip".into(), span))));
+    cells
+}
+
+fn beat(lease: &Lease, signs: &Signs) -> (String, Tone) {
+    match lease.holder().and_then(|owner| signs.get(owner)) {
+        Some(Sign::Live(age)) => (format!("{} ago", span(age.as_secs_f64())), Tone::Good),
+        Some(Sign::Silent(span_)) => (format!("none in {}", span(span_.as_secs_f64())), Tone::Bad),
+        Some(Sign::Stopped) => ("stopped".into(), Tone::Dim),
+        Some(Sign::Unknown) => ("?".into(), Tone::Plain),
+        None => (String::new(), Tone::Plain),
+    }
+}
+
+/// Sequence numbers have 56 digits; their ends tell them apart.
+fn short(checkpoint: &str) -> String {
+    let digits = checkpoint.bytes().all(|b| b.is_ascii_digit());
+    if digits && checkpoint.len() > 16 {
+        format!("..{}", &checkpoint[checkpoint.len() - 14..])
+    } else {
+        checkpoint.to_owned()
+    }
+}
+
+/// Committed state before compression, by (stream, shard); a directory that cannot be read leaves its shard out.
+async fn state_bytes(store: &Store, streams: &[String], found: &[Lease]) -> Result<Sizes, Failure> {
+    let mut sizes = Sizes::new();
+    for stream in streams {
+        let rows = found.iter().filter(|lease| lease.stream == *stream).filter_map(|lease| lease.row.as_ref().ok());
+        let rows: Vec<&LeaseRow> = rows.filter(|row| row.manifest.is_some()).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let id = store.log.identify(stream).await.with_context(|| format!("stream {stream}"))?;
+        let (table, tables, id) = (&store.table, &store.tables, &id);
+        let read = futures::stream::iter(rows)
+            .map(|row| async move { (row, inspect::row_parts(table, tables, id, row).await) })
+            .buffer_unordered(READS);
+        for (row, parts) in read.collect::<Vec<_>>().await {
+            match parts {
+                Ok(parts) => {
+                    let bytes = parts.iter().map(|part| part.length).sum();
+                    sizes.insert((stream.clone(), row.shard.to_string()), bytes);
+                }
+                Err(error) => eprintln!("flowshift: state of {stream}/{}: {error}", row.shard),
+            }
+        }
+    }
+    Ok(sizes)
+}
+
+fn size_of(sizes: &Sizes, lease: &Lease) -> Option<u64> {
+    sizes.get(&(lease.stream.clone(), lease.shard.clone())).copied()
+}
+
+fn status(lease: &Lease, row: &LeaseRow, input: bool) -> &'static str {
+    if row.checkpoint == Checkpoint::ShardEnd {
+        return if lease.children.is_empty() { "ended" } else { "resharded" };
+    }
+    if !input {
+        return "";
+    }
+    if row.cut.as_ref().is_some_and(|cut| cut.end && cut.children.is_empty()) {
+        return "input over";
+    }
+    match row.status[0] {
+        Status::Live => "live",
+        Status::Idle => "idle",
+        _ => "returning",
+    }
+}
+
+/// Seconds that event time of the input lies behind the clock; `Some(None)`: at the tip.
+fn lag(row: &LeaseRow, now_ms: i64) -> Option<Option<f64>> {
+    let cut = row.cut.as_ref().filter(|_| row.checkpoint != Checkpoint::ShardEnd)?;
+    if row.at_tip {
+        return Some(None);
+    }
+    let watermark = cut.watermarks.first().copied().filter(|ms| *ms != i64::MIN && *ms != i64::MAX)?;
+    Some(Some(now_ms.saturating_sub(watermark).max(0) as f64 / 1000.0))
+}
+
+fn lease_json(lease: &Lease, signs: &Signs, sizes: &Sizes, now_ms: i64) -> Value {
+    let row = match &lease.row {
+        Ok(row) => row,
+        Err(problem) => return json!({"stream": lease.stream, "shard": lease.shard, "problem": problem}),
+    };
+    let sign = lease.holder().and_then(|owner| signs.get(owner));
+    let live = match sign {
+        Some(Sign::Live(_)) => Some(true),
+        Some(Sign::Silent(_) | Sign::Stopped) => Some(false),
+        Some(Sign::Unknown) | None => None,
+    };
+    let age = match sign {
+        Some(Sign::Live(age)) => Some(age.as_secs_f64()),
+        _ => None,
+    };
+    let cut = row.cut.as_ref().map(|cut| {
+        json!({"n": cut.n, "records": cut.records, "end": cut.end, "watermarks_ms": cut.watermarks, "lanes": cut.lanes})
+    });
+    json!({
+        "stream": lease.stream,
+        "shard": lease.shard,
+        "owner": row.owner,
+        "checkpoint_owner": row.checkpoint_owner,
+        "live": live,
+        "beat_age_s": age,
+        "counter": row.counter,
+        "checkpoint": row.checkpoint.to_string(),
+        "pending_checkpoint": row.pending.as_ref().map(ToString::to_string),
+        "parents": row.parents.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "children": lease.children,
+        "epoch": row.epoch,
+        "cut": cut,
+        "state_bytes": size_of(sizes, lease),
+        "status": row.status.iter().map(|status| format!("{status:?}").to_lowercase()).collect::<Vec<_>>(),
+        "at_tip": row.cut.as_ref().map(|_| row.at_tip),
+        "event_time_lag_s": lag(row, now_ms).flatten(),
+        "resolution": row.resolution.map(|resolution| resolution.to_string()),
+    })
+}

@@ -1,0 +1,35 @@
+//! `flowshift leases …`: who reads which shard, how far it is, and the operator's hand in it.
+//!
+//! Everything here works from outside, through the tables, beside a running fleet or without one. `look` reads, `watch`
+//! finds out who lives, `list` and `release` are the commands. Invariant: nothing is written without `--yes`.
+
+mod list;
+mod look;
+mod release;
+mod watch;
+
+use super::Failure;
+use super::store::Store;
+use crate::cli::{LeasesCommand, Place, Settings};
+
+pub(super) async fn run(command: LeasesCommand) -> Result<(), Failure> {
+    match command {
+        LeasesCommand::List(args) => {
+            let store = open(&args.place).await?;
+            let done = list::run(&store, &args).await;
+            store.close().await;
+            done
+        }
+        LeasesCommand::Release(args) => {
+            let store = open(&args.place).await?;
+            let done = release::run(&store, &args).await;
+            store.close().await;
+            done
+        }
+    }
+}
+
+async fn open(place: &Place) -> Result<Store, Failure> {
+    let settings = Settings { config: place.config.clone(), ..Settings::default() };
+    Store::open(place.data_dir.clone(), &settings).await
+}

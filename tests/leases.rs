@@ -1,0 +1,143 @@
+//! `flowshift leases`: what an operator sees and does from outside, beside a running `local`, a killed one and none.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::process::Output;
+
+use serde_json::Value;
+use support::site::Site;
+use support::{capture, tools};
+
+/// Short times, so that watching an owner takes seconds.
+const SETTINGS: &str = "[engine]
+failover = \"3s\"
+renewal = \"500ms\"
+leader_lock = \"3s\"
+leader_beat = \"1s\"
+[[webhooks]]
+url = \"http://127.0.0.1:9/\"
+secret_file = \"SECRET\"
+timeout = \"1s\"
+";
+
+fn site() -> Site {
+    let site = Site::two_subnets();
+    let secret = site.secret_file().display().to_string();
+    let mut site = site.with_settings(&SETTINGS.replace("SECRET", &secret));
+    site.drain = false;
+    site
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}\n{}", output.status, text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn leases(site: &Site) -> Vec<Value> {
+    json(&site.command(&["leases", "list", "--json"]))["leases"].as_array().unwrap().clone()
+}
+
+fn owned(leases: &[Value]) -> bool {
+    !leases.is_empty() && leases.iter().all(|lease| lease["owner"].is_string())
+}
+
+#[test]
+fn a_running_local_owns_its_leases_and_keeps_them_unless_forced() {
+    let site = site();
+    let program = site.start();
+    capture::send_all(&program);
+    let seen = tools::until("every lease has an owner and the input a cut", || {
+        let leases = leases(&site);
+        let cut =
+            leases.iter().any(|lease| lease["cut"]["n"].as_u64() > Some(0) && lease["state_bytes"].as_u64() > Some(0));
+        (owned(&leases) && cut).then_some(leases)
+    });
+    // Two input shards, one of each other stream; one process owns them all.
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    for lease in &seen {
+        assert_eq!(lease["live"], true, "{lease}");
+        assert_eq!(lease["owner"], seen[0]["owner"]);
+        assert!(lease["beat_age_s"].as_f64() < Some(1.5), "{lease}");
+    }
+    let owner = seen[0]["owner"].as_str().unwrap();
+
+    let table = site.command(&["leases", "list", "--stream", "flows"]);
+    let table = text(&table.stdout);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("STREAM"), "{table}");
+    assert_eq!(lines.iter().filter(|line| line.contains(owner) && line.starts_with("flowshift-flows")).count(), 2);
+    assert!(!table.contains('\x1b'), "colours without a terminal: {table:?}");
+    assert!(lines.last().unwrap().contains(&format!("leader {owner}")), "{table}");
+
+    let refused = site.command(&["leases", "release", "--all", "--yes"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(text(&refused.stderr).contains("--force"), "{}", text(&refused.stderr));
+    assert!(owned(&leases(&site)), "a refused release changed something");
+
+    // Forced, it loses one and the leader, itself, gives it back: under a higher counter.
+    let shard = ["--stream", "exchange", "shardId-000000000000", "--force", "--yes"];
+    let forced = site.command(&[&["leases", "release"], &shard[..]].concat());
+    assert!(text(&forced.stdout).contains("released"), "{}", text(&forced.stderr));
+    tools::until("the lease is assigned again", || owned(&leases(&site)).then_some(()));
+    program.finish();
+}
+
+#[test]
+fn leases_of_a_killed_local_are_released_and_taken_again() {
+    let site = site();
+    let program = site.start();
+    capture::send_all(&program);
+    let before = tools::until("every lease has an owner", || {
+        let leases = leases(&site);
+        owned(&leases).then_some(leases)
+    });
+    program.kill();
+
+    let dead = leases(&site);
+    assert!(dead.iter().all(|lease| lease["live"] == false), "{dead:?}");
+    let worker = before[0]["owner"].as_str().unwrap();
+
+    let planned = site.command(&["leases", "release", "--worker", worker]);
+    assert_eq!(planned.status.code(), Some(64));
+    assert!(text(&planned.stdout).contains("would release"), "{}", text(&planned.stdout));
+    assert!(text(&planned.stderr).contains("--yes"));
+    assert_eq!(leases(&site), dead, "without --yes nothing changes");
+
+    let released = json(&site.command(&["leases", "release", "--worker", worker, "--yes", "--json"]));
+    assert_eq!(released["released"].as_array().unwrap().len(), 4, "{released}");
+    for (before, after) in dead.iter().zip(leases(&site)) {
+        assert_eq!(after["owner"], Value::Null);
+        assert_eq!(after["counter"].as_i64(), before["counter"].as_i64().map(|counter| counter + 1));
+        assert_eq!(after["checkpoint"], before["checkpoint"]);
+    }
+
+    let again = site.start();
+    tools::until("the next process owns them", || owned(&leases(&site)).then_some(()));
+    again.finish();
+}
+
+#[test]
+fn what_does_not_exist_is_named_with_what_does() {
+    let site = site();
+    let program = site.start();
+    tools::until("every lease has an owner", || owned(&leases(&site)).then_some(()));
+    let said = |arguments: &[&str]| {
+        let output = site.command(arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        text(&output.stderr)
+    };
+    assert!(said(&["leases", "list", "--stream", "nothing"]).contains("flows (flowshift-flows)"));
+    assert!(said(&["leases", "release", "--worker", "nobody"]).contains("owners are:"));
+    let ambiguous = said(&["leases", "release", "shardId-000000000000"]);
+    assert!(
+        ambiguous.contains("flowshift-flows and flowshift-exchange") && ambiguous.contains("--stream"),
+        "{ambiguous}"
+    );
+    assert!(said(&["leases", "release"]).contains("--worker"));
+    program.finish();
+}
