@@ -36,8 +36,10 @@ pub(super) async fn run(store: &Store, args: &LeasesList) -> Result<(), Failure>
     } else {
         watch(store, &found, &owners, store.config.engine.renewal.get() + GRACE).await?
     };
-    let leader =
-        inspect::workers(&*store.table, &store.tables).await.context("the leader's lock cannot be read")?.leader;
+    let leader = match inspect::workers(&*store.table, &store.tables).await {
+        Err(InspectError::Table(TableError::NotFound(_))) => None,
+        other => other.context("the leader's lock cannot be read")?.leader,
+    };
     let sizes = state_bytes(store, &streams, &found).await?;
     let now_ms = WallClock::system().now_ms();
     if args.json {
