@@ -17,6 +17,8 @@ pub const SUB_SEQUENCE: &str = "checkpointSubSequenceNumber";
 pub const PENDING: &str = "pendingCheckpoint";
 /// As `checkpointSubSequenceNumber`, for the pending checkpoint.
 pub const PENDING_SUB_SEQUENCE: &str = "pendingCheckpointSubSequenceNumber";
+/// Bytes that a KCL application prepared with its pending checkpoint. Never written here, and removed with what they belong to.
+pub const PENDING_STATE: &str = "pendingCheckpointState";
 /// Times the owner changed since the last checkpoint.
 pub const SWITCHES: &str = "ownerSwitchesSinceCheckpoint";
 /// Parent shards.

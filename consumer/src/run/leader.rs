@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::beat::strike_off;
 use super::control::SourceControl;
+use super::missing::missing;
 use super::{DriveError, WorkerConfig};
 use crate::clock::WallClock;
 use crate::commit::STATE_KEY;
@@ -208,12 +209,10 @@ impl Leader {
     async fn sync(&self, stream: &str, rows: &mut Vec<LeaseRow>) -> Result<bool, DriveError> {
         let known: BTreeSet<_> = rows.iter().map(|row| row.shard.clone()).collect();
         let table = self.config.tables.leases(stream);
-        for shard in self.log.shards(stream).await? {
-            if known.contains(&shard.id) {
-                continue;
-            }
-            let mut item = new_row(&shard, &Checkpoint::TrimHorizon, self.clock.now_ms());
-            inherit_status(&mut item, &shard, rows);
+        let shards = self.log.shards(stream).await?;
+        for shard in missing(&shards, &known) {
+            let mut item = new_row(shard, &Checkpoint::TrimHorizon, self.clock.now_ms());
+            inherit_status(&mut item, shard, rows);
             match self.table.put(&table, item, Condition::Absent(attribute::KEY)).await {
                 Ok(()) | Err(TableError::Conflict { .. }) => tracing::debug!(stream, shard = %shard.id, "lease made"),
                 Err(e) => return Err(e.into()),

@@ -33,7 +33,8 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
         .set(attribute::EPOCH, Value::number(epoch))
         .remove(attribute::CUT)
         .remove(attribute::PENDING)
-        .remove(attribute::PENDING_SUB_SEQUENCE);
+        .remove(attribute::PENDING_SUB_SEQUENCE)
+        .remove(attribute::PENDING_STATE);
     if discarded {
         claim.checkpoint = behind_the_cut(row);
         claim

@@ -52,6 +52,7 @@ impl<M: Mapper> MapRun<'_, M> {
         let mut update = update
             .set(attribute::PENDING, Value::string(pending.to_string()))
             .set(attribute::PENDING_SUB_SEQUENCE, Value::number(0))
+            .remove(attribute::PENDING_STATE)
             .set(attribute::CUT, Value::B(cut.encode_bytes()))
             .set(attribute::TIP, Value::number(i64::from(at_tip)));
         let mut live = Vec::new();

@@ -17,6 +17,7 @@ mod map_claim;
 mod map_commit;
 mod map_driver;
 mod map_run;
+mod missing;
 mod role;
 mod runner;
 mod stage_driver;

@@ -155,7 +155,11 @@ impl<'a> StageRun<'a> {
             .set(attribute::CHECKPOINT, Value::string(checkpoint.to_string()))
             .set(attribute::SUB_SEQUENCE, Value::number(0))
             .set(attribute::MANIFEST, Value::B(manifest.encode_bytes()))
-            .set(attribute::SWITCHES, Value::number(0));
+            .set(attribute::SWITCHES, Value::number(0))
+            // A stage prepares nothing; what a KCL application left pending lies behind this checkpoint now.
+            .remove(attribute::PENDING)
+            .remove(attribute::PENDING_SUB_SEQUENCE)
+            .remove(attribute::PENDING_STATE);
         if shard_end {
             update = task.with_children(update).await?;
         }
