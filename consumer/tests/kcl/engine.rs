@@ -11,6 +11,7 @@ use flowshift_consumer::log::Record;
 use flowshift_consumer::metrics::EngineMetrics;
 use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig, WorkerError};
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
+use flowshift_consumer::table::Table;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +59,12 @@ impl Stage for Notes {
 }
 
 /// A worker on the lease table `leases`.
-pub(crate) fn worker(services: &Services, leases: &str, name: &str) -> (Worker, Arc<Mutex<Given>>) {
+pub(crate) fn worker(
+    services: &Services,
+    table: Arc<dyn Table>,
+    leases: &str,
+    name: &str,
+) -> (Worker, Arc<Mutex<Given>>) {
     let config = WorkerConfig {
         worker: WorkerId::new(name),
         tables: Tables::new("job").with_leases(STREAM, leases),
@@ -76,7 +82,7 @@ pub(crate) fn worker(services: &Services, leases: &str, name: &str) -> (Worker, 
     let metrics = EngineMetrics::register(&prometheus::Registry::new(), "kcl").unwrap();
     let given = Arc::new(Mutex::new(Given::new()));
     let notes = Arc::clone(&given);
-    let worker = Worker::new(config, services.table(), services.log(), WallClock::system(), metrics);
+    let worker = Worker::new(config, table, services.log(), WallClock::system(), metrics);
     let worker = worker.stage(STREAM, move |context, _lease| Notes {
         shard: context.shard.as_str().to_owned(),
         given: Arc::clone(&notes),
@@ -86,8 +92,13 @@ pub(crate) fn worker(services: &Services, leases: &str, name: &str) -> (Worker, 
 }
 
 /// Runs a worker until everything that is in the stream now is processed and committed.
-pub(crate) async fn consume(services: &Services, leases: &str, name: &str) -> Result<Given, WorkerError> {
-    let (worker, given) = worker(services, leases, name);
+pub(crate) async fn consume(
+    services: &Services,
+    table: Arc<dyn Table>,
+    leases: &str,
+    name: &str,
+) -> Result<Given, WorkerError> {
+    let (worker, given) = worker(services, table, leases, name);
     let (_ends, end_input) = watch::channel(Some(Instant::now()));
     let running = worker.run(CancellationToken::new(), end_input);
     tokio::time::timeout(Duration::from_secs(120), running).await.expect("consumed within two minutes")?;

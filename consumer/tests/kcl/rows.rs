@@ -3,11 +3,12 @@
 //! A row is DynamoDB's JSON. What must differ between two runs (who owns, how often it was renewed, which sequence number)
 //! is reduced to its kind by [`shape`]; everything else is compared as it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 pub(crate) type Row = BTreeMap<String, Value>;
 
 /// Stages of a row's life. Each has rules of its own for what stands in the row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// Made, never owned.
     Created,
@@ -81,8 +82,12 @@ pub(crate) fn differences(theirs: &Row, ours: &Row) -> Vec<(String, Option<Strin
 pub(crate) async fn rows(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> BTreeMap<String, Row> {
     let scan = dynamodb.scan().table_name(table).consistent_read(true).send().await;
     let items = scan.map(|answer| answer.items.unwrap_or_default()).unwrap_or_default();
-    let rows = items.into_iter().map(|item| item.into_iter().map(|(name, value)| (name, to_json(value))).collect());
-    rows.map(|row: Row| (text(&row, "leaseKey").to_owned(), row)).collect()
+    items.into_iter().map(to_row).map(|row| (text(&row, "leaseKey").to_owned(), row)).collect()
+}
+
+/// A row as the SDK gives it.
+pub(crate) fn to_row(item: HashMap<String, AttributeValue>) -> Row {
+    item.into_iter().map(|(name, value)| (name, to_json(value))).collect()
 }
 
 fn to_json(value: AttributeValue) -> Value {
@@ -98,24 +103,32 @@ fn to_json(value: AttributeValue) -> Value {
     }
 }
 
+/// Versions of rows in the order they were seen, by lease key.
+pub(crate) type Versions = BTreeMap<String, Vec<Row>>;
+
+/// Adds a row's version unless it is the last one seen.
+pub(crate) fn note(versions: &Mutex<Versions>, row: Row) {
+    let mut versions = versions.lock().unwrap();
+    let seen = versions.entry(text(&row, "leaseKey").to_owned()).or_default();
+    if seen.last() != Some(&row) {
+        seen.push(row);
+    }
+}
+
 /// Watches a table and keeps every version of a row that it sees.
 pub(crate) struct Recorder {
-    versions: Arc<Mutex<BTreeMap<String, Vec<Row>>>>,
+    versions: Arc<Mutex<Versions>>,
     watching: JoinHandle<()>,
 }
 
 impl Recorder {
     pub(crate) fn start(dynamodb: &aws_sdk_dynamodb::Client, table: &'static str) -> Self {
-        let versions = Arc::new(Mutex::new(BTreeMap::<String, Vec<Row>>::new()));
+        let versions = Arc::new(Mutex::new(Versions::new()));
         let (kept, dynamodb) = (Arc::clone(&versions), dynamodb.clone());
         let watching = tokio::spawn(async move {
             loop {
-                for (key, row) in rows(&dynamodb, table).await {
-                    let mut versions = kept.lock().unwrap();
-                    let seen = versions.entry(key).or_default();
-                    if seen.last() != Some(&row) {
-                        seen.push(row);
-                    }
+                for row in rows(&dynamodb, table).await.into_values() {
+                    note(&kept, row);
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -124,7 +137,7 @@ impl Recorder {
     }
 
     /// Everything seen so far.
-    pub(crate) fn seen(&self) -> BTreeMap<String, Vec<Row>> {
+    pub(crate) fn seen(&self) -> Versions {
         self.versions.lock().unwrap().clone()
     }
 }
@@ -135,8 +148,16 @@ impl Drop for Recorder {
     }
 }
 
-/// The last version of each row in each stage.
-pub(crate) fn by_stage(seen: &BTreeMap<String, Vec<Row>>) -> BTreeMap<(Stage, String), Row> {
-    let all = seen.iter().flat_map(|(key, versions)| versions.iter().map(move |row| ((stage(row), key.clone()), row)));
-    all.map(|(place, row)| (place, row.clone())).collect()
+/// The last version of each row in each stage, after the first one with an owner.
+pub(crate) fn by_stage(seen: &Versions) -> ByStage {
+    let all = seen.iter().flat_map(|(key, versions)| versions.iter().map(move |row| (key, row)));
+    let lived = all.filter(|(_, row)| stage(row) == Stage::Created || row.contains_key("leaseOwner"));
+    let mut stages = ByStage::new();
+    for (key, row) in lived {
+        stages.entry(key.clone()).or_default().insert(stage(row), row.clone());
+    }
+    stages
 }
+
+/// Rows by lease key and stage.
+pub(crate) type ByStage = BTreeMap<String, BTreeMap<Stage, Row>>;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use aws_smithy_types::retry::RetryConfig;
+use flowshift_consumer::log::Log;
 use flowshift_consumer::log::kinesis::KinesisLog;
-use flowshift_consumer::log::{Log, StreamId};
 use flowshift_consumer::shard::Shard;
 use flowshift_consumer::table::{Table, aws::DynamoTable};
 use flowshift_kinesis_emulator::{Emulator, EmulatorConfig};
@@ -23,6 +23,11 @@ pub(crate) struct Services {
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) dynamodb_url: String,
     emulator: Emulator,
+}
+
+/// The id of the shard with this number.
+pub(crate) fn shard(number: u32) -> String {
+    format!("shardId-{number:012}")
 }
 
 /// A record as the stream holds it: sequence number and text.
@@ -77,10 +82,6 @@ impl Services {
         Arc::new(DynamoTable::new(self.dynamodb.clone()))
     }
 
-    pub(crate) async fn stream(&self) -> StreamId {
-        self.log().identify(STREAM).await.unwrap()
-    }
-
     /// All shards, closed ones too, in the order of their ids.
     pub(crate) async fn shards(&self) -> Vec<Shard> {
         self.log().shards(STREAM).await.unwrap()
@@ -99,7 +100,7 @@ impl Services {
     }
 
     /// Splits a shard in the middle of its range.
-    pub(crate) async fn split(&self, shard: &str) {
+    async fn split(&self, shard: &str) {
         let shards = self.shards().await;
         let range = shards.iter().find(|s| s.id.as_str() == shard).unwrap().range;
         let middle = range.start + (range.end - range.start) / 2 + 1;
@@ -108,9 +109,15 @@ impl Services {
     }
 
     /// Merges two adjacent shards.
-    pub(crate) async fn merge(&self, first: &str, second: &str) {
+    async fn merge(&self, first: &str, second: &str) {
         let merge = self.kinesis.merge_shards().stream_name(STREAM);
         merge.shard_to_merge(first).adjacent_shard_to_merge(second).send().await.unwrap();
+    }
+
+    /// 0 is split into 4 and 5; 2 and 3 are merged into 6; 1 stays.
+    pub(crate) async fn reshard(&self) {
+        self.split(&shard(0)).await;
+        self.merge(&shard(2), &shard(3)).await;
     }
 
     /// Everything in the stream by shard, read without the engine.
