@@ -156,7 +156,7 @@ impl<'a> StageRun<'a> {
             .set(attribute::SUB_SEQUENCE, Value::number(0))
             .set(attribute::MANIFEST, Value::B(manifest.encode_bytes()))
             .set(attribute::SWITCHES, Value::number(0))
-            // A stage prepares nothing; what a KCL application left pending lies behind this checkpoint now.
+            // As every checkpoint of KCL does; what an application left pending would outlive it here.
             .remove(attribute::PENDING)
             .remove(attribute::PENDING_SUB_SEQUENCE)
             .remove(attribute::PENDING_STATE);

@@ -9,7 +9,7 @@ use flowshift_consumer::clock::WallClock;
 use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::Record;
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig, WorkerError};
+use flowshift_consumer::run::{StateMismatch, Tables, Timing, Worker, WorkerConfig, WorkerError};
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
 use flowshift_consumer::table::Table;
 use tokio::sync::watch;
@@ -78,6 +78,7 @@ pub(crate) fn worker(
             ..Timing::default()
         },
         alone: false,
+        state_mismatch: StateMismatch::Fail,
     };
     let metrics = EngineMetrics::register(&prometheus::Registry::new(), "kcl").unwrap();
     let given = Arc::new(Mutex::new(Given::new()));

@@ -26,6 +26,8 @@ pub(crate) enum Stage {
     Checkpointed,
     /// Checkpointed at a record, and a later one prepared.
     Prepared,
+    /// Its children named, its end not yet checkpointed: KCL's two writes, which are one of ours.
+    Ending,
     /// Consumed to the end of a closed shard.
     Ended,
 }
@@ -35,6 +37,8 @@ pub(crate) fn stage(row: &Row) -> Stage {
     let checkpoint = text(row, "checkpoint");
     if checkpoint == "SHARD_END" {
         Stage::Ended
+    } else if row.contains_key("childShardIds") {
+        Stage::Ending
     } else if row.contains_key("pendingCheckpoint") {
         Stage::Prepared
     } else if is_number(checkpoint) {
