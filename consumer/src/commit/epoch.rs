@@ -9,6 +9,8 @@ use crate::log::StreamId;
 use crate::table::{Condition, Table, TableError, TableName, Update, Value};
 
 const ATTRIBUTE: &str = "epoch";
+/// 1 once a source has cut, or was about to cut, its first batch.
+const SPOKEN: &str = "spoken";
 
 /// The epochs of one stream.
 #[derive(Debug, Clone)]
@@ -26,6 +28,24 @@ impl Epochs {
 
     fn key(&self, part: &str) -> String {
         format!("{}/{part}/epoch", self.stream)
+    }
+
+    /// Whether a source may have cut a batch, under whatever epoch and row.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn has_spoken(&self, part: &str) -> Result<bool, TableError> {
+        let item = self.table.get(&self.name, &self.key(part)).await?;
+        Ok(item.and_then(|i| i.number(SPOKEN)) == Some(1))
+    }
+
+    /// Notes that a source is about to cut its first batch.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn speaks(&self, part: &str) -> Result<(), TableError> {
+        let update = Update::new().set(SPOKEN, Value::number(1));
+        self.table.update(&self.name, &self.key(part), update, Condition::None).await
     }
 
     /// Raises all of `parts` to one epoch above every epoch they and `floor` ever had, and returns it.

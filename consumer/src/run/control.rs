@@ -127,9 +127,14 @@ impl SourceControl {
         let stuck = self.still(row, "cut", n) >= self.plan.stuck_after;
         // Records that are cut and perhaps not emitted will still come: lanes must not go past them.
         let emitted = row.pending.is_none() || row.cut.as_ref().is_none_or(|cut| cut.records == 0);
+        // A source that is back, or on its way, gets its time anew for every kind: else one kind could be put out again
+        // while the batch waits for the floor of another, and so on for ever.
+        let asking = row.status.contains(&Status::Return);
+        let statuses = row.status.iter().fold(0, |sum, status| sum * 4 + i64::from(status.code()));
         const WHAT: [&str; 4] = ["data0", "data1", "data2", "data3"];
         for (kind, what) in WHAT.into_iter().enumerate().take(self.plan.kinds.count()) {
-            let quiet = self.still(row, what, row.data[kind]) >= self.plan.idle_after;
+            let seen = row.data[kind].saturating_mul(256).saturating_add(statuses);
+            let quiet = self.still(row, what, seen) >= self.plan.idle_after && !asking;
             if row.status[kind] != Status::Live || !emitted || !(stuck || (quiet && row.at_tip)) {
                 continue;
             }
@@ -222,10 +227,10 @@ impl SourceControl {
             }
         }
         let others = || rows.values().filter(|row| row.shard != asking.shard);
-        let live = others().filter(|row| holds_back(row, kind)).map(|row| mark(&rows, row, kind)).min();
+        let live = others().filter(|row| holds_back(row, kind)).filter_map(|row| mark(&rows, row, kind)).min();
         // With nobody live, the lanes have closed up to the last that was; which one it was is not known any more.
-        let furthest = || others().map(|row| mark(&rows, row, kind)).max().unwrap_or(i64::MIN);
-        Ok(live.unwrap_or_else(|| furthest().max(mark(&rows, asking, kind))))
+        let furthest = || rows.values().filter_map(|row| mark(&rows, row, kind)).max().unwrap_or(i64::MIN);
+        Ok(live.unwrap_or_else(furthest))
     }
 
     fn count(&self, rows: &[LeaseRow]) {
@@ -242,13 +247,14 @@ fn holds_back(row: &LeaseRow, kind: usize) -> bool {
     row.status[kind] == Status::Live && !ended
 }
 
-/// The watermark lanes have of a source at most: its last cut's, its floor, or, before its first cut, where its
-/// parents ended.
-fn mark(rows: &BTreeMap<ShardId, LeaseRow>, row: &LeaseRow, kind: usize) -> i64 {
-    let floor = row.floor[kind].unwrap_or(i64::MIN);
+/// The watermark lanes have of a source at most: its last cut's, its floor, or, before its first cut, where the parents
+/// that have ended stood (the furthest of them: it held lanes back there before the others ended). None when lanes have
+/// heard nothing of it: what they have closed they closed without it.
+fn mark(rows: &BTreeMap<ShardId, LeaseRow>, row: &LeaseRow, kind: usize) -> Option<i64> {
+    let ended = |parent: &&LeaseRow| parent.cut.as_ref().is_none_or(|cut| cut.end);
     let cut = match &row.cut {
-        Some(cut) => cut.watermarks.get(kind).copied().unwrap_or(i64::MIN),
-        None => row.parents.iter().filter_map(|p| rows.get(p)).map(|p| mark(rows, p, kind)).min().unwrap_or(i64::MIN),
+        Some(cut) => Some(cut.watermarks.get(kind).copied().unwrap_or(i64::MIN)),
+        None => row.parents.iter().filter_map(|p| rows.get(p)).filter(ended).filter_map(|p| mark(rows, p, kind)).max(),
     };
-    cut.max(floor)
+    cut.max(row.floor[kind])
 }

@@ -113,6 +113,7 @@ impl<R: Reducer> LaneStage<R> {
             return Ok(());
         }
         let watermarks = state.watermarks();
+        tracing::trace!(%lane, source = %part.source, epoch = part.epoch, n = part.n, part = part.part, part.end, said = ?part.watermarks, reached = ?watermarks, "part");
         self.moved = true;
         if let Applied::NewAfter(loss) | Applied::Closed(loss) = &applied {
             self.incomplete(lane, loss);
@@ -136,6 +137,7 @@ impl<R: Reducer> LaneStage<R> {
             return Ok(());
         }
         let watermarks = state.watermarks();
+        tracing::trace!(%lane, ?control, reached = ?watermarks, "control");
         self.moved = true;
         self.advance(lane, watermarks)
     }

@@ -7,8 +7,8 @@
 use super::DriveError;
 use super::task::ShardTask;
 use crate::commit::Manifest;
-use crate::exchange::Watermarks;
-use crate::lease::{Checkpoint, LeaseRow, attribute};
+use crate::exchange::{Status, Watermarks};
+use crate::lease::{Checkpoint, LeaseError, LeaseRow, attribute};
 use crate::table::{Condition, Update, Value};
 
 /// Where and as what a source goes on.
@@ -25,7 +25,10 @@ pub(super) fn floor(row: &LeaseRow) -> Watermarks {
     Watermarks::from_slice(&row.floor.map(|floor| floor.unwrap_or(i64::MIN)))
 }
 
-/// Starts a new epoch. `discarded`: the row has state that is not used, so that the next start must not find it either.
+/// Starts a new epoch.
+///
+/// Where lanes may have gone past the state it starts with, it is out of the minimum and must ask for its floor: when a
+/// parent was out as it ended, or when the source has spoken before and no cut says how far. `discarded`: the row has state that is not used, so that the next start must not find it either.
 pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> Result<Claim, DriveError> {
     let epoch = task.epochs.raise(&[task.lease.key().to_owned()], row.epoch.unwrap_or_default()).await?;
     let mut claim = Claim { epoch, checkpoint: row.checkpoint.clone(), floor: floor(row) };
@@ -35,6 +38,13 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
         .remove(attribute::PENDING)
         .remove(attribute::PENDING_SUB_SEQUENCE)
         .remove(attribute::PENDING_STATE);
+    let forgotten = row.cut.is_none() && task.epochs.has_spoken(task.lease.key()).await?;
+    let parents = parents(task, row).await?;
+    for (kind, name) in attribute::STATUS.into_iter().enumerate() {
+        if forgotten || parents.iter().any(|parent| parent.status[kind] != Status::Live) {
+            update = update.set(name, Value::number(Status::Idle.code()));
+        }
+    }
     if discarded {
         claim.checkpoint = behind_the_cut(row);
         claim
@@ -57,6 +67,16 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
     }
     task.lease.write(update, Condition::None).await?;
     Ok(claim)
+}
+
+async fn parents(task: &ShardTask, row: &LeaseRow) -> Result<Vec<LeaseRow>, DriveError> {
+    let mut rows = Vec::new();
+    for parent in &row.parents {
+        if let Some(item) = task.table.get(&task.leases, parent.as_str()).await? {
+            rows.extend(LeaseRow::read(&item).map_err(LeaseError::Row)?);
+        }
+    }
+    Ok(rows)
 }
 
 /// A batch that was cut may stand in the lanes, whole or in part, and cannot be told apart without the state: it is not

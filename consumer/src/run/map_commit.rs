@@ -23,6 +23,9 @@ impl<M: Mapper> MapRun<'_, M> {
         end: &End,
         computed: &Computed<M::State>,
     ) -> Result<(), DriveError> {
+        if self.n == 0 {
+            self.task.epochs.speaks(self.task.lease.key()).await?;
+        }
         let update = self.state_update(&self.checkpoint.clone()).await?;
         crash_point!("map::after_chunks");
         let sequence = |record: Option<&Record>| record.map(|r| r.sequence.to_string()).unwrap_or_default();

@@ -16,7 +16,7 @@ use super::task::ShardTask;
 use super::{DriveError, crash_point};
 use crate::commit::{Cut, Fence, Saver, Snapshot};
 use crate::exchange::{BatchPart, Envelope, Lanes, Message, SourceId, Status, Watermarks};
-use crate::lease::{Checkpoint, LeaseError, attribute};
+use crate::lease::{Checkpoint, LeaseError, LeaseRow, attribute};
 use crate::log::{Entry, Record, put_all};
 use crate::shard::{SequenceNumber, ShardId};
 use crate::stage::{Batch, Mapped, Mapper, StageError};
@@ -255,7 +255,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
     /// the state to it and returns `false`: the batch must be computed again.
     async fn counted(&mut self, kinds: &[bool; 4]) -> Result<bool, DriveError> {
         let row = self.task.lease.row().await?;
-        let out = |row: &crate::lease::LeaseRow, kind: usize| kinds[kind] && row.status[kind] != Status::Live;
+        let out = |row: &LeaseRow, kind: usize| kinds[kind] && row.status[kind] != Status::Live;
         if !(0..kinds.len()).any(|kind| out(&row, kind)) {
             return Ok(true);
         }

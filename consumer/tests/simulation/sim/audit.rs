@@ -1,0 +1,147 @@
+//! Watches every write that takes effect: a row is committed by its owner alone, and its numbers only grow.
+//!
+//! Below the faults, so that what it sees is what stands in the table. The memory table never yields inside a call, so
+//! reading before and after a write is one step.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use flowshift_consumer::lease::{Checkpoint, LeaseRow, attribute};
+use flowshift_consumer::table::memory::MemoryTable;
+use flowshift_consumer::table::{Condition, Item, Table, TableError, TableName, Update};
+
+use super::Violations;
+
+/// The last cut ever seen of a shard, by (table, shard): epoch, number, bytes. Outlives the row.
+type Cuts = BTreeMap<(String, String), (u64, u64, Vec<u8>)>;
+
+/// One worker's view of the tables, watched.
+#[derive(Debug)]
+pub(crate) struct Audited {
+    pub(crate) table: Arc<MemoryTable>,
+    pub(crate) worker: String,
+    pub(crate) violations: Violations,
+    pub(crate) cuts: Arc<Mutex<Cuts>>,
+}
+
+/// The books of all workers.
+pub(crate) type Books = Arc<Mutex<Cuts>>;
+
+fn rank(checkpoint: &Checkpoint) -> (u8, Option<&flowshift_consumer::shard::SequenceNumber>) {
+    match checkpoint {
+        Checkpoint::At(sequence) => (1, Some(sequence)),
+        Checkpoint::ShardEnd => (2, None),
+        _ => (0, None),
+    }
+}
+
+impl Audited {
+    async fn look(&self, table: &TableName, key: &str) -> Option<Item> {
+        self.table.get(table, key).await.ok().flatten()
+    }
+
+    async fn compare(&self, table: &TableName, key: &str, before: Option<Item>) {
+        let Some(after) = self.look(table, key).await else { return };
+        let said = if table.key == attribute::KEY {
+            self.row(table, before.as_ref(), &after).await
+        } else {
+            chunk(before.as_ref(), &after)
+        };
+        if let Err(what) = said {
+            self.violations.note(format!("{} wrote {key} of {table}: {what}", self.worker));
+        }
+    }
+
+    async fn row(&self, table: &TableName, before: Option<&Item>, after: &Item) -> Result<(), String> {
+        let read = |item: &Item| LeaseRow::read(item).map_err(|e| e.to_string());
+        let Some(new) = read(after)? else { return Ok(()) };
+        let Some(old) = before.map(read).transpose()?.flatten() else { return Ok(()) };
+        if new.counter < old.counter {
+            return Err(format!("counter went from {} to {}", old.counter, new.counter));
+        }
+        let committed = [attribute::CHECKPOINT, attribute::MANIFEST, attribute::CUT, attribute::PENDING];
+        let committed = committed.iter().any(|name| before.and_then(|b| b.get(name)) != after.get(name));
+        if !committed {
+            return Ok(());
+        }
+        let owner = old.checkpoint_owner.as_ref().or(old.owner.as_ref());
+        if owner.map(String::as_str) != Some(self.worker.as_str()) {
+            return Err(format!("commits while the owner is {owner:?}"));
+        }
+        if new.counter == old.counter {
+            return Err("commits without raising the counter".into());
+        }
+        if rank(&new.checkpoint) < rank(&old.checkpoint) {
+            return Err(format!("checkpoint went from {} back to {}", old.checkpoint, new.checkpoint));
+        }
+        for parent in &new.parents {
+            let item = self.look(table, parent.as_str()).await;
+            let parent = item.as_ref().map(read).transpose()?.flatten();
+            if let Some(parent) = parent.filter(|p| p.checkpoint != Checkpoint::ShardEnd) {
+                return Err(format!("commits before its parent {} has ended", parent.shard));
+            }
+        }
+        self.cut(table, &new)
+    }
+
+    /// Numbers of an epoch come one by one, each with one content; an epoch that is over never speaks again.
+    fn cut(&self, table: &TableName, row: &LeaseRow) -> Result<(), String> {
+        let Some(cut) = &row.cut else { return Ok(()) };
+        let bytes = cut.encode_bytes().to_vec();
+        let mut cuts = self.cuts.lock().unwrap();
+        let key = (table.name.clone(), row.shard.as_str().to_owned());
+        let last = cuts.insert(key, (cut.epoch, cut.n, bytes.clone()));
+        let Some((epoch, n, before)) = last else { return Ok(()) };
+        match () {
+            () if cut.epoch == epoch && cut.n == n && bytes != before => Err(format!("batch {n} was cut twice")),
+            () if cut.epoch == epoch && cut.n != n && cut.n != n + 1 => Err(format!("batch {} cut after {n}", cut.n)),
+            () if cut.epoch > epoch && cut.n != 1 => Err(format!("epoch {} begins with batch {}", cut.epoch, cut.n)),
+            () if cut.epoch < epoch => Err(format!("epoch {} speaks after epoch {epoch}", cut.epoch)),
+            () => Ok(()),
+        }
+    }
+}
+
+/// A chunk's fence (epoch, counter) and generation only grow.
+fn chunk(before: Option<&Item>, after: &Item) -> Result<(), String> {
+    let fence = |item: &Item| Some((item.number("e")?, item.number("c")?, item.number("g")?));
+    match (before.and_then(fence), fence(after)) {
+        (Some(old), Some(new)) if new < old => Err(format!("fence and generation went from {old:?} to {new:?}")),
+        _ => Ok(()),
+    }
+}
+
+#[async_trait::async_trait]
+impl Table for Audited {
+    async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
+        self.table.ensure(table).await
+    }
+    async fn get(&self, table: &TableName, key: &str) -> Result<Option<Item>, TableError> {
+        self.table.get(table, key).await
+    }
+    async fn put(&self, table: &TableName, item: Item, condition: Condition) -> Result<(), TableError> {
+        let key = item.string(table.key).unwrap_or_default().to_owned();
+        let before = self.look(table, &key).await;
+        self.table.put(table, item, condition).await?;
+        self.compare(table, &key, before).await;
+        Ok(())
+    }
+    async fn update(
+        &self,
+        table: &TableName,
+        key: &str,
+        update: Update,
+        condition: Condition,
+    ) -> Result<(), TableError> {
+        let before = self.look(table, key).await;
+        self.table.update(table, key, update, condition).await?;
+        self.compare(table, key, before).await;
+        Ok(())
+    }
+    async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
+        self.table.delete(table, key, condition).await
+    }
+    async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
+        self.table.scan(table).await
+    }
+}

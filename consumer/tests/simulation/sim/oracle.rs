@@ -1,0 +1,108 @@
+//! Judges a finished run. It knows what was put into the input stream, and compares with committed state, with the
+//! outbox, and with what went out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flowshift_consumer::inspect;
+use flowshift_consumer::log::Log;
+use flowshift_consumer::table::Table;
+
+use super::job::{Counts, parse_counts, step_of};
+use super::judge::State;
+use super::world::{EVIDENCE, EXCHANGE, World, tables};
+
+impl World {
+    async fn parts(&self, stream: &str) -> Result<Vec<(String, bytes::Bytes)>, String> {
+        let table: Arc<dyn Table> = self.table.clone();
+        let stream = self.log.identify(stream).await.map_err(|e| e.to_string())?;
+        inspect::parts(&table, &tables(), &stream).await.map_err(|e| e.to_string())
+    }
+
+    /// The counters of all committed lanes.
+    pub(crate) async fn counters(&self) -> Result<Counts, String> {
+        let mut all = Counts::new();
+        for (key, bytes) in self.parts(EXCHANGE).await? {
+            if !key.starts_with("lane-") {
+                continue;
+            }
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let (_, counts) = text.split_once('\n').ok_or("lane state")?;
+            for (name, n) in parse_counts(counts) {
+                *all.entry(name).or_default() += n;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Everything a run without expiry must satisfy at its end.
+    pub(crate) async fn judge(&self) -> Result<(), String> {
+        let counters = self.counters().await?;
+        if let Some(lost) = counters.keys().find(|name| *name == "expired" || *name == "incomplete") {
+            return Err(format!("{lost} is counted and nothing expired"));
+        }
+        self.every_record_is_counted_once(&counters)?;
+        self.evidence_is_repeated_in_the_same_bytes()?;
+        self.every_verdict_is_reached_once(&counters).await
+    }
+
+    /// Per key: counted + late + future = produced.
+    pub(crate) fn every_record_is_counted_once(&self, counters: &Counts) -> Result<(), String> {
+        let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+        for (name, n) in counters.iter().filter(|(name, _)| name.contains(' ')) {
+            let key = name.rsplit(' ').next().unwrap_or_default();
+            *counted.entry(key.to_owned()).or_default() += n;
+        }
+        if counted == self.produced {
+            return Ok(());
+        }
+        let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
+        let (expected, found) = (sum(&self.produced), sum(&counted));
+        let wrong: Vec<String> = self
+            .produced
+            .iter()
+            .filter(|(key, n)| counted.get(*key) != Some(n))
+            .map(|(key, n)| format!("{key}: {n} produced, {} counted", counted.get(key).copied().unwrap_or_default()))
+            .collect();
+        Err(format!("{expected} records produced, {found} counted: {}", wrong.join("; ")))
+    }
+
+    /// What a lane says of a kind up to a step is said once, or again with the same bytes.
+    fn evidence_is_repeated_in_the_same_bytes(&self) -> Result<(), String> {
+        let mut told: BTreeMap<String, String> = BTreeMap::new();
+        for record in self.log.dump(EVIDENCE) {
+            let text = String::from_utf8_lossy(&record.data).into_owned();
+            let key = text.split(' ').take(3).collect::<Vec<_>>().join(" ");
+            if let Some(before) = told.insert(key, text.clone())
+                && before != text
+            {
+                return Err(format!("told twice and differently: {before:?} and {text:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The outbox holds each step once, with exactly what the lanes counted for it, and all of it went out.
+    async fn every_verdict_is_reached_once(&self, counters: &Counts) -> Result<(), String> {
+        let mut expected: BTreeMap<(usize, i64), u64> = BTreeMap::new();
+        for (name, n) in counters {
+            if let Some(step) = step_of(name) {
+                *expected.entry(step).or_default() += n;
+            }
+        }
+        let expected: BTreeSet<String> = expected.iter().map(|((k, s), n)| format!("{k} {s} {n}")).collect();
+        let parts = self.parts(EVIDENCE).await?;
+        let outbox = parts.first().map(|(_, bytes)| State::decode(bytes).outbox).unwrap_or_default();
+        let once: BTreeSet<String> = outbox.iter().cloned().collect();
+        if once.len() != outbox.len() {
+            return Err(format!("an entry stands twice in the outbox: {outbox:?}"));
+        }
+        if once != expected {
+            let missing: Vec<_> = expected.difference(&once).collect();
+            let wrong: Vec<_> = once.difference(&expected).collect();
+            return Err(format!("outbox: missing {missing:?}, wrong {wrong:?}"));
+        }
+        let sent: BTreeSet<String> = self.outside.lock().unwrap().iter().cloned().collect();
+        if sent == once { Ok(()) } else { Err("what went out is not what the outbox holds".into()) }
+    }
+}

@@ -1,0 +1,243 @@
+//! A worker's way to the world: every call may fail, be late, lose its answer, or take effect long after it was given up.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flowshift_consumer::lease::attribute;
+use flowshift_consumer::log::memory::MemoryLog;
+use flowshift_consumer::log::{Entry, Log, LogError, Page, ReadToken, StreamId};
+use flowshift_consumer::shard::{Position, SequenceNumber, Shard, ShardId};
+use flowshift_consumer::table::{Condition, Item, Table, TableError, TableName, Update};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use tokio::time::Instant;
+
+/// Faults per thousand calls, hop by hop.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Faults {
+    pub(crate) leases: u64,
+    pub(crate) state: u64,
+    /// Reads and puts, of the streams input, exchange and evidence.
+    pub(crate) reads: [u64; 3],
+    pub(crate) puts: [u64; 3],
+}
+
+impl Faults {
+    /// Some hops are calm, some fail now and then, one may fail often.
+    pub(crate) fn draw(chance: &mut SmallRng) -> Self {
+        let mut rate = || match chance.random_range(0..10) {
+            0..3 => 0,
+            3..9 => chance.random_range(5..50),
+            _ => chance.random_range(100..250),
+        };
+        Self { leases: rate(), state: rate(), reads: [rate(), rate(), rate()], puts: [rate(), rate(), rate()] }
+    }
+}
+
+/// A worker's way to the world.
+pub(crate) struct Port {
+    pub(crate) table: Arc<dyn Table>,
+    pub(crate) log: Arc<MemoryLog>,
+    pub(crate) streams: [&'static str; 3],
+    pub(crate) chance: Mutex<SmallRng>,
+    pub(crate) faults: Faults,
+    /// Every call from now on never returns: kill -9, seen from outside.
+    pub(crate) dead: AtomicBool,
+    /// Every call begun before this moment takes effect only after it: a paused process, a zombie.
+    pub(crate) frozen_until: Mutex<Option<Instant>>,
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Port")
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Good,
+    Refused,
+    /// It takes effect and nobody hears of it.
+    AnswerLost,
+    /// It is given up, and takes effect so much later all the same.
+    Late(Duration),
+}
+
+impl Port {
+    async fn fate(&self, faults: u64) -> Fate {
+        let frozen = *self.frozen_until.lock().unwrap();
+        if let Some(until) = frozen {
+            tokio::time::sleep_until(until).await;
+        }
+        if self.dead.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        let (roll, wait, late) = {
+            let mut chance = self.chance.lock().unwrap();
+            (chance.random_range(0..1000), chance.random_range(0..20), chance.random_range(1..60_000))
+        };
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        match roll {
+            roll if roll < faults / 3 => Fate::Refused,
+            roll if roll < faults * 2 / 3 => Fate::AnswerLost,
+            roll if roll < faults => Fate::Late(Duration::from_millis(late)),
+            _ => Fate::Good,
+        }
+    }
+
+    async fn table_fate(&self, table: &TableName) -> Fate {
+        self.fate(if table.key == attribute::KEY { self.faults.leases } else { self.faults.state }).await
+    }
+
+    fn of(&self, stream: &str, rates: [u64; 3]) -> u64 {
+        self.streams.iter().position(|s| *s == stream).map_or(0, |index| rates[index])
+    }
+
+    fn lost<T>() -> Result<T, TableError> {
+        Err(TableError::Unavailable("answer lost".into()))
+    }
+}
+
+/// Does a write later, whoever asked for it is gone or not.
+fn later(after: Duration, write: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        write.await;
+    });
+}
+
+#[async_trait::async_trait]
+impl Table for Port {
+    async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
+        self.table.ensure(table).await
+    }
+    async fn get(&self, table: &TableName, key: &str) -> Result<Option<Item>, TableError> {
+        match self.table_fate(table).await {
+            Fate::Good => self.table.get(table, key).await,
+            Fate::Refused => Err(TableError::Throttled),
+            _ => Self::lost(),
+        }
+    }
+    async fn put(&self, table: &TableName, item: Item, condition: Condition) -> Result<(), TableError> {
+        match self.table_fate(table).await {
+            Fate::Good => self.table.put(table, item, condition).await,
+            Fate::Refused => Err(TableError::Throttled),
+            Fate::AnswerLost => {
+                self.table.put(table, item, condition).await.ok();
+                Self::lost()
+            }
+            Fate::Late(after) => {
+                let (inner, name) = (Arc::clone(&self.table), table.clone());
+                later(after, async move { drop(inner.put(&name, item, condition).await) });
+                Self::lost()
+            }
+        }
+    }
+    async fn update(
+        &self,
+        table: &TableName,
+        key: &str,
+        update: Update,
+        condition: Condition,
+    ) -> Result<(), TableError> {
+        match self.table_fate(table).await {
+            Fate::Good => self.table.update(table, key, update, condition).await,
+            Fate::Refused => Err(TableError::Throttled),
+            Fate::AnswerLost => {
+                self.table.update(table, key, update, condition).await.ok();
+                Self::lost()
+            }
+            Fate::Late(after) => {
+                let (inner, name, key) = (Arc::clone(&self.table), table.clone(), key.to_owned());
+                later(after, async move { drop(inner.update(&name, &key, update, condition).await) });
+                Self::lost()
+            }
+        }
+    }
+    async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
+        match self.table_fate(table).await {
+            Fate::Good => self.table.delete(table, key, condition).await,
+            Fate::Refused => Err(TableError::Throttled),
+            Fate::AnswerLost => {
+                self.table.delete(table, key, condition).await.ok();
+                Self::lost()
+            }
+            Fate::Late(after) => {
+                let (inner, name, key) = (Arc::clone(&self.table), table.clone(), key.to_owned());
+                later(after, async move { drop(inner.delete(&name, &key, condition).await) });
+                Self::lost()
+            }
+        }
+    }
+    async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
+        match self.table_fate(table).await {
+            Fate::Good => self.table.scan(table).await,
+            Fate::Refused => Err(TableError::Throttled),
+            _ => Self::lost(),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Log for Port {
+    async fn identify(&self, stream: &str) -> Result<StreamId, LogError> {
+        self.log.identify(stream).await
+    }
+    async fn shards(&self, stream: &str) -> Result<Vec<Shard>, LogError> {
+        match self.fate(self.of(stream, self.faults.reads)).await {
+            Fate::Good => self.log.shards(stream).await,
+            _ => Err(LogError::Throttled),
+        }
+    }
+    async fn seek(&self, stream: &str, shard: &ShardId, position: &Position) -> Result<ReadToken, LogError> {
+        match self.fate(self.of(stream, self.faults.reads)).await {
+            Fate::Good => self.log.seek(stream, shard, position).await,
+            Fate::Refused => Err(LogError::Throttled),
+            _ => Err(LogError::Unavailable("answer lost".into())),
+        }
+    }
+    async fn read(&self, stream: &str, token: &ReadToken) -> Result<Page, LogError> {
+        match self.fate(self.of(stream, self.faults.reads)).await {
+            Fate::Good => self.log.read(stream, token).await,
+            Fate::Refused => Err(LogError::Throttled),
+            Fate::AnswerLost => Err(LogError::Expired),
+            Fate::Late(_) => Err(LogError::Unavailable("answer lost".into())),
+        }
+    }
+    async fn append(&self, stream: &str, entries: &[Entry]) -> Result<Vec<Result<SequenceNumber, LogError>>, LogError> {
+        let fate = self.fate(self.of(stream, self.faults.puts)).await;
+        // The records of one request take their places in any order.
+        let (order, taken) = {
+            let mut chance = self.chance.lock().unwrap();
+            let mut order: Vec<usize> = (0..entries.len()).collect();
+            order.shuffle(&mut *chance);
+            let taken: Vec<bool> = order.iter().map(|_| !matches!(fate, Fate::Refused) || chance.random()).collect();
+            (order, taken)
+        };
+        let shuffled: Vec<Entry> = order.iter().map(|index| entries[*index].clone()).collect();
+        match fate {
+            Fate::Good | Fate::Refused => {
+                // Of a request that is partly refused the accepted records stand in front of their neighbours' repeats.
+                let mut answers: Vec<_> = entries.iter().map(|_| Err(LogError::Throttled)).collect();
+                for ((entry, index), taken) in shuffled.iter().zip(&order).zip(taken) {
+                    if taken {
+                        answers[*index] = self.log.append(stream, std::slice::from_ref(entry)).await?.remove(0);
+                    }
+                }
+                Ok(answers)
+            }
+            Fate::AnswerLost => {
+                self.log.append(stream, &shuffled).await?;
+                Err(LogError::Unavailable("answer lost".into()))
+            }
+            Fate::Late(after) => {
+                let (log, stream) = (Arc::clone(&self.log), stream.to_owned());
+                later(after, async move { drop(log.append(&stream, &shuffled).await) });
+                Err(LogError::Unavailable("answer lost".into()))
+            }
+        }
+    }
+}

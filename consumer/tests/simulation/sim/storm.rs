@@ -1,0 +1,88 @@
+//! What is done to the world: a calm run, and a storm of everything that can go wrong.
+
+use std::time::Duration;
+
+use flowshift_consumer::log::Log;
+use flowshift_consumer::shard::Shard;
+use rand::Rng;
+use tokio::time::Instant;
+
+use super::port::Faults;
+use super::world::{EXCHANGE, INPUT, Roles, World};
+
+impl World {
+    /// Two minutes without a fault.
+    pub(crate) async fn calm(&mut self) {
+        self.start(Roles::All, Faults::default());
+        for _ in 0..40 {
+            self.produce(5).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+    }
+
+    /// Some minutes of kills, leaves, pauses longer than a lease, faults on every hop, and reshards of both streams.
+    pub(crate) async fn storm(&mut self) {
+        for _ in 0..3 {
+            self.start_any();
+        }
+        for _ in 0..60 {
+            // Bursts, and pauses in which sources go idle.
+            let count = if self.chance.random_bool(0.2) { 0 } else { self.chance.random_range(0..12) };
+            self.produce(count).await;
+            let pause = if self.chance.random_bool(0.05) { 20_000 } else { 6_000 };
+            let pause = self.chance.random_range(200..pause);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            self.strike().await;
+            while self.processes.len() < 2 {
+                self.start_any();
+            }
+        }
+    }
+
+    fn start_any(&mut self) {
+        let roles = match self.chance.random_range(0..4) {
+            0 => Roles::Map,
+            1 => Roles::Reduce,
+            _ => Roles::All,
+        };
+        let faults = Faults::draw(&mut self.chance);
+        self.start(roles, faults);
+    }
+
+    async fn strike(&mut self) {
+        let action = self.chance.random_range(0..26);
+        let victim = self.chance.random_range(0..self.processes.len());
+        match action {
+            0..4 => self.kill(victim),
+            4..6 => self.processes.remove(victim).leave.cancel(),
+            6..9 => {
+                let pause = Duration::from_secs(self.chance.random_range(5..40));
+                *self.processes[victim].port.frozen_until.lock().unwrap() = Some(Instant::now() + pause);
+            }
+            9..11 => self.reshard(INPUT).await,
+            11..13 => self.reshard(EXCHANGE).await,
+            13 => {
+                // UpdateShardCount: several splits or merges at once.
+                let stream = if self.chance.random_bool(0.5) { INPUT } else { EXCHANGE };
+                self.reshard(stream).await;
+                self.reshard(stream).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn reshard(&mut self, stream: &str) {
+        let open: Vec<Shard> = self.log.shards(stream).await.unwrap().into_iter().filter(|s| !s.closed).collect();
+        let pick = self.chance.random_range(0..open.len());
+        if open.len() < 4 && self.chance.random_bool(0.6) {
+            self.log.split(stream, &open[pick].id);
+            return;
+        }
+        let mut by_range = open;
+        by_range.sort_by_key(|s| s.range.start);
+        if by_range.len() > 1 {
+            let pick = self.chance.random_range(0..by_range.len() - 1);
+            self.log.merge(stream, &by_range[pick].id, &by_range[pick + 1].id);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The world: streams, tables, the workers that live and die in it, and the books of what was put in.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flowshift_consumer::clock::WallClock;
+use flowshift_consumer::commit::Snapshot;
+use flowshift_consumer::exchange::{FeedKinds, Lanes};
+use flowshift_consumer::inspect;
+use flowshift_consumer::lease::{LeaseTimes, WorkerId};
+use flowshift_consumer::log::memory::MemoryLog;
+use flowshift_consumer::log::{Entry, Log};
+use flowshift_consumer::metrics::EngineMetrics;
+use flowshift_consumer::run::{StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::shard::ShardId;
+use flowshift_consumer::table::Table;
+use flowshift_consumer::table::memory::MemoryTable;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Violations;
+use super::audit::{Audited, Books};
+use super::job::{Count, KINDS, Sum};
+use super::judge::{Judge, Outside};
+use super::port::{Faults, Port};
+
+pub(crate) const INPUT: &str = "input";
+pub(crate) const EXCHANGE: &str = "exchange";
+pub(crate) const EVIDENCE: &str = "evidence";
+const EPOCH_MS: i64 = 1_800_000_000_000;
+
+/// A worker process.
+pub(crate) struct Process {
+    pub(crate) port: Arc<Port>,
+    pub(crate) leave: CancellationToken,
+    pub(crate) handle: JoinHandle<()>,
+}
+
+/// Which stages a worker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Roles {
+    All,
+    Map,
+    Reduce,
+}
+
+/// Puts something between the workers and their tables: where a bug can be planted.
+pub(crate) type Wrap = fn(Arc<dyn Table>) -> Arc<dyn Table>;
+
+/// One simulated world.
+pub(crate) struct World {
+    pub(crate) table: Arc<MemoryTable>,
+    pub(crate) log: Arc<MemoryLog>,
+    pub(crate) chance: SmallRng,
+    pub(crate) violations: Violations,
+    pub(crate) outside: Outside,
+    pub(crate) processes: Vec<Process>,
+    /// Records put into the input stream, by key.
+    pub(crate) produced: BTreeMap<String, u64>,
+    /// A planted bug: what stands before the tables.
+    pub(crate) wrap: Option<Wrap>,
+    /// A planted bug: reducers look at their clock.
+    pub(crate) clocks: bool,
+    lanes: Lanes,
+    books: Books,
+    started: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let log = Arc::new(MemoryLog::new(EPOCH_MS));
+        let mut chance = SmallRng::seed_from_u64(seed);
+        log.create(INPUT, chance.random_range(1..4));
+        log.create(EXCHANGE, chance.random_range(1..4));
+        log.create(EVIDENCE, 1);
+        Self {
+            table: Arc::default(),
+            log,
+            chance,
+            violations: Violations::default(),
+            outside: Outside::default(),
+            processes: Vec::new(),
+            produced: BTreeMap::new(),
+            wrap: None,
+            clocks: false,
+            lanes: Lanes::new(8).unwrap(),
+            books: Books::default(),
+            started: 0,
+        }
+    }
+
+    fn port(&mut self, worker: &str, faults: Faults) -> Arc<Port> {
+        let table: Arc<dyn Table> = Arc::new(Audited {
+            table: Arc::clone(&self.table),
+            worker: worker.to_owned(),
+            violations: self.violations.clone(),
+            cuts: Arc::clone(&self.books),
+        });
+        Arc::new(Port {
+            table: self.wrap.map_or(table.clone(), |wrap| wrap(table)),
+            log: Arc::clone(&self.log),
+            streams: [INPUT, EXCHANGE, EVIDENCE],
+            chance: Mutex::new(SmallRng::seed_from_u64(self.chance.random())),
+            faults,
+            dead: AtomicBool::new(false),
+            frozen_until: Mutex::new(None),
+        })
+    }
+
+    /// Starts a worker; its end of input is told through what is returned.
+    pub(crate) fn start(&mut self, roles: Roles, faults: Faults) -> watch::Sender<Option<Instant>> {
+        self.started += 1;
+        let name = format!("worker-{}", self.started);
+        let port = self.port(&name, faults);
+        let config = WorkerConfig {
+            worker: WorkerId::new(name),
+            tables: tables(),
+            timing: timing(),
+            alone: false,
+            state_mismatch: StateMismatch::Fail,
+        };
+        let metrics = EngineMetrics::register(&prometheus::Registry::new(), "simulation").unwrap();
+        // Every worker's wall clock is wrong by its own amount, up to an hour.
+        let skew = self.chance.random_range(-3_600_000..3_600_000);
+        let log = Arc::clone(&self.log);
+        let clock = WallClock::new(move || log.now_ms() + skew);
+        let (lanes, kinds) = (self.lanes, FeedKinds::new(u8::try_from(KINDS).unwrap()));
+        let (_, snapshot) = watch::channel(Snapshot::new("topology"));
+        let mut worker = Worker::new(config, port.clone(), port.clone(), clock.clone(), metrics);
+        worker = worker.job(INPUT, EXCHANGE, &[EVIDENCE], lanes, kinds);
+        if roles != Roles::Reduce {
+            worker = worker.map(INPUT, EXCHANGE, lanes, kinds, snapshot, Count { lanes });
+        }
+        if roles != Roles::Map {
+            let (violations, outside) = (self.violations.clone(), Arc::clone(&self.outside));
+            let reader = self.clocks.then_some(clock);
+            worker = worker.reduce(EXCHANGE, Some(EVIDENCE), lanes, kinds, {
+                let violations = violations.clone();
+                move |_| Sum::new(violations.clone(), reader.clone())
+            });
+            let judge = move |_: &_, _| Judge::new(lanes.count(), violations.clone(), Arc::clone(&outside));
+            worker = worker.stage(EVIDENCE, judge);
+        }
+        let (ends, end_input) = watch::channel(None);
+        let leave = CancellationToken::new();
+        let token = leave.clone();
+        let handle = tokio::spawn(async move { worker.run(token, end_input).await.unwrap() });
+        self.processes.push(Process { port, leave, handle });
+        ends
+    }
+
+    /// Kill -9.
+    pub(crate) fn kill(&mut self, index: usize) {
+        let process = self.processes.remove(index);
+        process.port.dead.store(true, Ordering::Relaxed);
+        process.handle.abort();
+    }
+
+    /// Puts records: most in time, some late, few of the future.
+    pub(crate) async fn produce(&mut self, count: u32) {
+        for _ in 0..count {
+            // The second feed kind is rare, so that sources go idle for it and come back.
+            let kind = u8::from(self.chance.random_bool(0.06));
+            let key = format!("{kind}-{}", self.chance.random_range(0..16));
+            let age = match self.chance.random_range(0..30) {
+                0 => self.chance.random_range(3_000..60_000),
+                1 => -self.chance.random_range(0..200_000),
+                _ => self.chance.random_range(0..2_500),
+            };
+            let data = Bytes::from(format!("{key} {}", self.log.now_ms() - age));
+            let partition_key = self.chance.random_range(0..1000).to_string();
+            self.log.append(INPUT, &[Entry { partition_key, hash_key: None, data }]).await.unwrap();
+            *self.produced.entry(key).or_default() += 1;
+        }
+    }
+
+    /// Everyone dies; a last worker without faults carries the input to its end.
+    pub(crate) async fn finish(&mut self) -> Result<(), String> {
+        while !self.processes.is_empty() {
+            self.kill(0);
+        }
+        let ends = self.start(Roles::All, Faults::default());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ends.send_replace(Some(Instant::now()));
+        let last = self.processes.remove(0);
+        match tokio::time::timeout(Duration::from_secs(3600), last.handle).await {
+            Ok(ended) => ended.map_err(|e| e.to_string()),
+            Err(_) => Err(format!("did not come to an end:\n{}", self.rows().await)),
+        }
+    }
+
+    async fn rows(&self) -> String {
+        let mut text = String::new();
+        for stream in [INPUT, EXCHANGE, EVIDENCE] {
+            for row in inspect::rows(&*self.table, &tables(), stream).await.unwrap() {
+                let parents: Vec<&str> = row.parents.iter().map(ShardId::as_str).collect();
+                let (shard, owner, checkpoint) = (&row.shard, &row.owner, &row.checkpoint);
+                let status = &row.status[..KINDS];
+                text += &format!("{stream} {shard} owner {owner:?} at {checkpoint} from {parents:?} {status:?}\n");
+            }
+        }
+        text
+    }
+}
+
+/// Short times, so that a few virtual minutes hold everything.
+fn timing() -> Timing {
+    let seconds = Duration::from_secs;
+    Timing {
+        lease: LeaseTimes { renewal: seconds(3), failover: seconds(10) },
+        commit: seconds(4),
+        batch: seconds(2),
+        heartbeat: seconds(3),
+        idle_after: seconds(8),
+        shard_sync: seconds(10),
+        ..Timing::default()
+    }
+}
+
+pub(crate) fn tables() -> Tables {
+    Tables::new("simulation")
+}
