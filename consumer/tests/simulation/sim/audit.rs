@@ -6,14 +6,23 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use flowshift_consumer::commit::{Chunks, Part};
 use flowshift_consumer::lease::{Checkpoint, LeaseRow, attribute};
+use flowshift_consumer::log::StreamId;
 use flowshift_consumer::table::memory::MemoryTable;
 use flowshift_consumer::table::{Condition, Item, Table, TableError, TableName, Update};
 
 use super::Violations;
+use super::world::{EPOCH_MS, tables};
 
-/// The last cut ever seen of a shard, by (table, shard): epoch, number, bytes. Outlives the row.
-type Cuts = BTreeMap<(String, String), (u64, u64, Vec<u8>)>;
+/// What outlives rows.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// The last cut ever seen of a shard, by (table, shard): epoch, number, bytes.
+    cuts: BTreeMap<(String, String), (u64, u64, Vec<u8>)>,
+    /// The last committed generation of a part, by (table, part): epoch, counter, generation, checksum.
+    parts: BTreeMap<(String, String), (u64, i64, u64, u32)>,
+}
 
 /// One worker's view of the tables, watched.
 #[derive(Debug)]
@@ -21,11 +30,11 @@ pub(crate) struct Audited {
     pub(crate) table: Arc<MemoryTable>,
     pub(crate) worker: String,
     pub(crate) violations: Violations,
-    pub(crate) cuts: Arc<Mutex<Cuts>>,
+    pub(crate) books: Books,
 }
 
 /// The books of all workers.
-pub(crate) type Books = Arc<Mutex<Cuts>>;
+pub(crate) type Books = Arc<Mutex<Ledger>>;
 
 fn rank(checkpoint: &Checkpoint) -> (u8, Option<&flowshift_consumer::shard::SequenceNumber>) {
     match checkpoint {
@@ -81,16 +90,41 @@ impl Audited {
                 return Err(format!("commits before its parent {} has ended", parent.shard));
             }
         }
+        if let Some(manifest) = &new.manifest {
+            let named = self.chunks(table).parts(manifest).await;
+            self.parts(table, &named.map_err(|e| format!("its directory cannot be read: {e}"))?)?;
+        }
         self.cut(table, &new)
+    }
+
+    fn chunks(&self, leases: &TableName) -> Chunks {
+        let name = leases.name.rsplit('-').next().unwrap_or_default().to_owned();
+        let table: Arc<dyn Table> = self.table.clone();
+        Chunks::new(table, tables().state(), StreamId { name, created_ms: EPOCH_MS })
+    }
+
+    /// A lane's generation is committed once, with one content, under fences that only grow.
+    fn parts(&self, table: &TableName, named: &[Part]) -> Result<(), String> {
+        let mut ledger = self.books.lock().unwrap();
+        for part in named {
+            let now = (part.epoch, part.counter, part.generation, part.crc);
+            let last = ledger.parts.insert((table.name.clone(), part.key.clone()), now);
+            let Some(last) = last else { continue };
+            let order = |p: (u64, i64, u64, u32)| (p.0, p.1, p.2);
+            if order(now) < order(last) || order(now) == order(last) && now.3 != last.3 {
+                return Err(format!("part {} of fence and generation {now:?} committed after {last:?}", part.key));
+            }
+        }
+        Ok(())
     }
 
     /// Numbers of an epoch come one by one, each with one content; an epoch that is over never speaks again.
     fn cut(&self, table: &TableName, row: &LeaseRow) -> Result<(), String> {
         let Some(cut) = &row.cut else { return Ok(()) };
         let bytes = cut.encode_bytes().to_vec();
-        let mut cuts = self.cuts.lock().unwrap();
+        let mut ledger = self.books.lock().unwrap();
         let key = (table.name.clone(), row.shard.as_str().to_owned());
-        let last = cuts.insert(key, (cut.epoch, cut.n, bytes.clone()));
+        let last = ledger.cuts.insert(key, (cut.epoch, cut.n, bytes.clone()));
         let Some((epoch, n, before)) = last else { return Ok(()) };
         match () {
             () if cut.epoch == epoch && cut.n == n && bytes != before => Err(format!("batch {n} was cut twice")),

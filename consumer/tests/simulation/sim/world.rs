@@ -34,7 +34,7 @@ use super::port::{Faults, Port};
 pub(crate) const INPUT: &str = "input";
 pub(crate) const EXCHANGE: &str = "exchange";
 pub(crate) const EVIDENCE: &str = "evidence";
-const EPOCH_MS: i64 = 1_800_000_000_000;
+pub(crate) const EPOCH_MS: i64 = 1_800_000_000_000;
 
 /// A worker process.
 pub(crate) struct Process {
@@ -101,7 +101,7 @@ impl World {
             table: Arc::clone(&self.table),
             worker: worker.to_owned(),
             violations: self.violations.clone(),
-            cuts: Arc::clone(&self.books),
+            books: Arc::clone(&self.books),
         });
         Arc::new(Port {
             table: self.wrap.map_or(table.clone(), |wrap| wrap(table)),
