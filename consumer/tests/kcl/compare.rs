@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::engine;
+use super::engine::Job;
 use super::recorded::Recorded;
 use super::rows::{self, ByStage, Stage, Versions};
 use super::services::{Services, shard};
@@ -73,16 +73,17 @@ fn unexplained(theirs: &rows::Row, ours: &rows::Row) -> Vec<String> {
 async fn lease_rows_are_kcls_attribute_by_attribute() {
     let services = Services::start(4).await;
     let versions = Arc::new(Mutex::new(Versions::new()));
-    let table = || Arc::new(Recorded::new(&services, Arc::clone(&versions)));
+    let table = Arc::new(Recorded::new(&services, Arc::clone(&versions)));
+    let job = Job { table, ..Job::new(&services, LEASES) };
     for number in 0..4 {
         services.put(&shard(number), 12, "first").await;
     }
-    engine::consume(&services, table(), LEASES, "one").await.unwrap();
+    job.consume("one").await.unwrap();
     services.reshard().await;
     for number in [1, 4, 5, 6] {
         services.put(&shard(number), 12, "second").await;
     }
-    engine::consume(&services, table(), LEASES, "two").await.unwrap();
+    job.consume("two").await.unwrap();
 
     let ours = rows::by_stage(&versions.lock().unwrap());
     let mut compared = Vec::new();

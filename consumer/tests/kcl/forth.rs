@@ -8,7 +8,7 @@ use flowshift_consumer::shard::SequenceNumber;
 
 use super::app::App;
 use super::compare;
-use super::engine::{self, Given};
+use super::engine::{Given, Job};
 use super::rows::{self, Recorder, Row};
 use super::services::{Services, Stored, shard};
 
@@ -48,7 +48,7 @@ async fn the_engine_goes_on_exactly_at_a_kcl_applications_checkpoints() {
 
     let before = rows::rows(&services.dynamodb, APPLICATION).await;
     let stored = services.stored().await;
-    let given = engine::consume(&services, services.table(), APPLICATION, "ours").await.unwrap();
+    let given = Job::new(&services, APPLICATION).consume("ours").await.unwrap();
     let expected = behind(&before, &stored);
     assert_eq!(given, expected);
 
@@ -73,7 +73,7 @@ async fn the_engine_goes_on_exactly_at_a_kcl_applications_checkpoints() {
 }
 
 /// What a reader behind these rows' checkpoints is to be given. A shard without a row was consumed.
-fn behind(rows: &BTreeMap<String, Row>, stored: &BTreeMap<String, Vec<Stored>>) -> Given {
+pub(crate) fn behind(rows: &BTreeMap<String, Row>, stored: &BTreeMap<String, Vec<Stored>>) -> Given {
     let rest = stored.iter().map(|(shard, records)| {
         let rest = match rows.get(shard).map_or("SHARD_END", |row| rows::text(row, "checkpoint")) {
             "SHARD_END" => Vec::new(),

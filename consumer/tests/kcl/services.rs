@@ -22,7 +22,7 @@ pub(crate) struct Services {
     pub(crate) kinesis: aws_sdk_kinesis::Client,
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) dynamodb_url: String,
-    emulator: Emulator,
+    pub(crate) emulator: Emulator,
 }
 
 /// The id of the shard with this number.
@@ -66,8 +66,13 @@ impl Services {
             dynamodb_url,
             emulator,
         };
-        services.kinesis.create_stream().stream_name(STREAM).shard_count(shards).send().await.unwrap();
+        services.create(STREAM, shards).await;
         services
+    }
+
+    /// Makes a stream.
+    pub(crate) async fn create(&self, stream: &str, shards: i32) {
+        self.kinesis.create_stream().stream_name(stream).shard_count(shards).send().await.unwrap();
     }
 
     pub(crate) fn kinesis_url(&self) -> String {
