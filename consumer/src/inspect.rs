@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::commit::{ChunkError, Chunks, Part};
+use crate::commit::{ChunkError, Chunks, Part, indexed_part};
 use crate::lease::{Checkpoint, LeaseRow, RowError};
 use crate::log::StreamId;
 use crate::run::Tables;
@@ -91,7 +91,8 @@ pub async fn workers(table: &dyn Table, tables: &Tables) -> Result<Workers, Insp
     Ok(Workers { beats, leader: leader.and_then(|item| item.string("owner").map(str::to_owned)) })
 }
 
-/// Every committed part of a stream's state, in key order. A part that moved to a child shard is taken from there.
+/// Every committed part of a stream's state, in key order, without its pages. A part that moved to a child shard is
+/// taken from there.
 ///
 /// # Errors
 /// The table failed, a row is malformed, or state is missing or damaged.
@@ -129,7 +130,7 @@ async fn newest(chunks: &Chunks, rows: &[LeaseRow]) -> Result<Vec<Part>, ChunkEr
 
 async fn read(chunks: &Chunks, rows: &[LeaseRow]) -> Result<Vec<StatePart>, ChunkError> {
     let mut read = Vec::new();
-    for part in newest(chunks, rows).await? {
+    for part in newest(chunks, rows).await?.into_iter().filter(|part| indexed_part(&part.key).is_none()) {
         read.push((part.key.clone(), chunks.get(&part).await?));
     }
     Ok(read)

@@ -12,7 +12,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::commit::Snapshot;
+use crate::commit::{PageName, Snapshot};
 use crate::exchange::{LaneId, Loss, Watermarks};
 use crate::log::{Entry, Record, StreamId};
 use crate::shard::{HashRange, ShardId};
@@ -75,6 +75,37 @@ pub trait Stage: Send + 'static {
     /// The shard stops.
     fn save(&mut self) -> Result<Vec<StatePart>, StageError>;
 
+    /// Pages of parts that are new or changed since the last call (`None`: dropped), asked for just before `save` and
+    /// committed with what that returns. For what is large, changes rarely and is not always needed.
+    ///
+    /// # Errors
+    /// The shard stops.
+    fn pages(&mut self) -> Result<Vec<PageChange>, StageError> {
+        Ok(Vec::new())
+    }
+
+    /// Committed pages that are needed before [`Stage::proceed`], as (part, name); asked for after every record.
+    fn wanted(&mut self) -> Vec<(String, PageName)> {
+        Vec::new()
+    }
+
+    /// A page that was wanted, as committed last; `None`: there is none.
+    ///
+    /// # Errors
+    /// The bytes cannot be understood.
+    fn page(&mut self, part: &str, name: &PageName, page: Option<Bytes>) -> Result<(), StageError> {
+        let _ = (part, name, page);
+        Ok(())
+    }
+
+    /// Called after every `process`, once what was `wanted` is delivered: the rest of the record's work.
+    ///
+    /// # Errors
+    /// As for `process`.
+    fn proceed(&mut self) -> Result<(), StageError> {
+        Ok(())
+    }
+
     /// Whether a part of a parent shard is wanted by `restore`. A part that moved to another child may no longer be
     /// readable, so it must not be asked for.
     fn restores(&self, key: &str) -> bool {
@@ -121,6 +152,17 @@ pub trait Stage: Send + 'static {
     fn finished(&self) -> bool {
         false
     }
+}
+
+/// A change of one page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageChange {
+    /// Key of the part it belongs to.
+    pub part: String,
+    /// Its name.
+    pub name: PageName,
+    /// The new bytes; `None`: the page is dropped.
+    pub bytes: Option<Bytes>,
 }
 
 impl fmt::Debug for dyn Stage {
@@ -241,4 +283,32 @@ pub trait Reducer: Send + 'static {
     /// # Errors
     /// The state cannot be encoded.
     fn save(&mut self, lane: LaneId) -> Result<Vec<u8>, StageError>;
+
+    /// Pages of the lane that are new or changed since the last save of the lane (`None`: dropped); asked for just
+    /// before `save`, and committed with what it returns. A page is never changed in place: readers of the committed
+    /// state see its version before until the commit.
+    ///
+    /// # Errors
+    /// A page cannot be encoded.
+    fn pages(&mut self, lane: LaneId) -> Result<Vec<(PageName, Option<Bytes>)>, StageError> {
+        let _ = lane;
+        Ok(Vec::new())
+    }
+
+    /// Pages the lane needs before `advance` with these watermarks and does not hold. What `pages` returned can be had
+    /// from the next commit on; until then the reducer has to hold it.
+    fn wanted(&self, lane: LaneId, watermarks: &Watermarks) -> Vec<PageName> {
+        let _ = (lane, watermarks);
+        Vec::new()
+    }
+
+    /// A wanted page, as committed last; `None`: the lane has no such page. A page that should be there and is not
+    /// never comes here: it stops the shard.
+    ///
+    /// # Errors
+    /// The bytes cannot be understood.
+    fn page(&mut self, lane: LaneId, name: &PageName, page: Option<Bytes>) -> Result<(), StageError> {
+        let _ = (lane, name, page);
+        Ok(())
+    }
 }

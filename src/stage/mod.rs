@@ -10,3 +10,5 @@ pub mod correlate;
 pub mod detect;
 pub mod rules;
 pub mod seed;
+#[cfg(test)]
+mod stored_size;

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::part::{MAX_DELTAS, delta_place};
-use super::{ChunkError, Chunks, Fence, Manifest, Part, Slot};
+use super::{ChunkError, Chunks, Fence, Manifest, PageIndex, Part, Slot, indexed_part};
 
 impl Chunks {
     /// Deletes the chunks of the parts that `finished`, the manifest of a consumed shard, names and none of `living`,
@@ -30,6 +30,13 @@ impl Chunks {
         let Some(fence) = parts.iter().chain(&finished.directory).map(Part::fence).max() else { return Ok(0) };
         let mut deleted = 0;
         for part in parts.iter().filter(|part| !named.contains(&part.key)) {
+            // The pages go before the index that names them.
+            if let Some(owner) = indexed_part(&part.key) {
+                let index = PageIndex::read(&part.key, &self.get(part).await?)?;
+                for page in index.pages.iter().chain(&index.dropped) {
+                    deleted += self.delete_frame(owner, &page.place(), fence).await?;
+                }
+            }
             deleted += self.delete_bases(&part.key, fence).await?;
             for slot in 0..MAX_DELTAS {
                 deleted += self.delete_frame(&part.key, &delta_place(slot), fence).await?;

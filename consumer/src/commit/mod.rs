@@ -6,7 +6,9 @@
 //! |---|---|---|
 //! | checkpoint, manifest, cut | the shard's lease row | by one conditional update: the commit |
 //! | directory: the list of parts, when the row has no room for it | `directory@SHARD` in the state table, places A and B in turn | before the commit that names it |
-//! | a part (a lane, a shard): base and deltas | state table, [`part`](self) | before the commit that names it |
+//! | a part (a lane, a shard): base and deltas | state table, `PART/A`, `PART/B`, `PART/d00` … | before the commit that names it |
+//! | pages of a part, immutable | state table, `PART/page/NAME/VERSION` | before the commit whose index names it |
+//! | index of a part's pages | a part of its own, `PART/pages` | as any part |
 //! | snapshots, by the hash of their content | state table | before a cut names them |
 //! | highest epoch ever used, per part key | state table; outlives lease rows | before the first cut or chunk of a row |
 //!
@@ -20,7 +22,8 @@
 //! checkpoint, manifest and counter at once. Invariants: what a live manifest names is never written by the next
 //! generation; a chunk put by an older owner is refused by its fence; a restore proves every byte by CRC.
 //!
-//! Read in this order: `manifest`, `chunk` (items and fences), `part` (the proof), `saver` (what a save writes), `delete`;
+//! Read in this order: `manifest`, `chunk` (items and fences), `part` (the proof), `saver` (what a save writes), `page`,
+//! `delete`;
 //! `pack` is compression; `cut`, `epoch` and `snapshot` stand for themselves.
 
 mod chunk;
@@ -29,6 +32,7 @@ mod delete;
 mod epoch;
 mod manifest;
 mod pack;
+mod page;
 mod part;
 mod saver;
 mod snapshot;
@@ -39,6 +43,7 @@ pub use chunk::{ChunkError, Chunks};
 pub use cut::Cut;
 pub use epoch::Epochs;
 pub use manifest::{Directory, Fence, Manifest, Part, Slot};
+pub use page::{Page, PageIndex, PageName, PageNameError, Pages, index_key, indexed_part};
 pub use part::MAX_DELTAS;
 pub use saver::{Form, Saver, Written};
 pub use snapshot::{Snapshot, SnapshotError, Snapshots};

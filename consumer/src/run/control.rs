@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::DriveError;
 use super::map_run::lane_entry;
+use super::task::ShardTask;
 use crate::commit::STATE_KEY;
 use crate::exchange::{Control, Envelope, FeedKinds, Lanes, Message, SourceId, SourceSet, Status};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
@@ -48,6 +49,19 @@ pub(crate) struct SourceControl {
     acknowledged: u64,
     /// Since when a value of a row has been standing still, by (shard, what).
     still: BTreeMap<(String, &'static str), (i64, Instant)>,
+}
+
+/// Puts the committed control record again, for a shard whose lanes start without state: they close nothing before
+/// their first source set. Lanes that know its number drop it.
+pub(crate) async fn tell_again(task: &ShardTask, lanes: Option<Lanes>) -> Result<(), DriveError> {
+    let Some(lanes) = lanes else { return Ok(()) };
+    let item = task.table.get(&task.state, KEY).await?;
+    let Some(Ok(message @ Message::Control(_))) = item.as_ref().and_then(|i| i.bytes("d")).map(Envelope::decode) else {
+        return Ok(());
+    };
+    let entries = lanes.within(task.context.range).into_iter().map(|lane| lane_entry(lanes, lane, &message)).collect();
+    put_all(&*task.log, task.stream(), entries, task.lease.lost(), |_| {}).await?;
+    Ok(())
 }
 
 impl SourceControl {

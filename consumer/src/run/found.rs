@@ -9,9 +9,10 @@ use futures::StreamExt;
 
 use super::task::ShardTask;
 use super::{DriveError, StateMismatch};
-use crate::commit::{Manifest, Part};
+use crate::commit::{ChunkError, Manifest, Part};
 use crate::lease::{Checkpoint, LeaseError, LeaseRow};
 use crate::resolve::Decision;
+use crate::shard::ShardId;
 use crate::stage::StatePart;
 
 /// Parts read at once.
@@ -66,11 +67,26 @@ pub(super) async fn find(task: &ShardTask, row: &LeaseRow, wanted: impl Fn(&str)
     Ok(Found { discarded: true, ..Found::default() })
 }
 
+/// A page that its index names and that cannot be had: an error, or by policy no page.
+pub(super) fn unusable_page<T>(
+    task: &ShardTask,
+    checkpoint: &Checkpoint,
+    source: ChunkError,
+) -> Result<Option<T>, DriveError> {
+    if !source.is_damage() || task.state_mismatch == StateMismatch::Fail {
+        return Err(unreadable(task, &task.context.shard, checkpoint, source));
+    }
+    task.metrics.state_discarded(task.stream(), "page");
+    let shard = &task.context.shard;
+    tracing::error!(stream = task.stream(), %shard, error = %source, "page discarded by state_mismatch = discard");
+    Ok(None)
+}
+
 /// Why state may be discarded; `None`: the error says nothing about the state.
 fn reason(error: &DriveError) -> Option<&'static str> {
     match error {
         DriveError::StateMismatch { .. } => Some("moved"),
-        DriveError::StateUnreadable { source: crate::commit::ChunkError::Missing(_), .. } => Some("missing"),
+        DriveError::StateUnreadable { source: ChunkError::Missing(_), .. } => Some("missing"),
         DriveError::StateUnreadable { .. } => Some("damaged"),
         _ => None,
     }
@@ -100,7 +116,8 @@ async fn read(task: &ShardTask, row: &LeaseRow, wanted: impl Fn(&str) -> bool) -
     let reads = futures::stream::iter(reads)
         .map(|part| async move { task.chunks.get(&part).await.map(|bytes| (part.key, bytes)) });
     let read: Vec<Result<StatePart, _>> = reads.buffered(READS).collect().await;
-    found.state = read.into_iter().collect::<Result<_, _>>().map_err(|e| unreadable(task, row, e))?;
+    found.state =
+        read.into_iter().collect::<Result<_, _>>().map_err(|e| unreadable(task, &row.shard, &row.checkpoint, e))?;
     Ok(found)
 }
 
@@ -115,13 +132,13 @@ async fn parts(task: &ShardTask, row: &LeaseRow, manifest: &Manifest) -> Result<
             row: checkpoint,
         });
     }
-    task.chunks.parts(manifest).await.map_err(|e| unreadable(task, row, e))
+    task.chunks.parts(manifest).await.map_err(|e| unreadable(task, &row.shard, &row.checkpoint, e))
 }
 
-fn unreadable(task: &ShardTask, row: &LeaseRow, source: crate::commit::ChunkError) -> DriveError {
+fn unreadable(task: &ShardTask, shard: &ShardId, checkpoint: &Checkpoint, source: ChunkError) -> DriveError {
     if !source.is_damage() {
         return source.into();
     }
-    let (stream, checkpoint) = (task.stream().to_owned(), row.checkpoint.to_string());
-    DriveError::StateUnreadable { stream, shard: row.shard.clone(), checkpoint, source }
+    let (stream, checkpoint) = (task.stream().to_owned(), checkpoint.to_string());
+    DriveError::StateUnreadable { stream, shard: shard.clone(), checkpoint, source }
 }

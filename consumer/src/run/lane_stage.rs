@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use prost::Message as _;
 
+use crate::commit::PageName;
 use crate::exchange::{
     Applied, BatchPart, Control, Envelope, FeedKinds, LaneId, LaneState, Lanes, Loss, Message, Watermarks,
 };
 use crate::log::{Entry, Record};
-use crate::stage::{Reducer, ShardContext, ShardLoss, Stage, StageError, StatePart};
+use crate::stage::{PageChange, Reducer, ShardContext, ShardLoss, Stage, StageError, StatePart};
 
 const MARKS: &str = "marks@";
 /// A day longer than the longest time that Kinesis keeps a record without extended retention beyond a week: no copy of
@@ -54,6 +55,8 @@ pub struct LaneStage<R> {
     dirty: BTreeSet<LaneId>,
     /// Whether marks changed since the last save.
     moved: bool,
+    /// The lane whose watermarks moved with the last record, until it is told.
+    due: Option<(LaneId, Watermarks)>,
     outputs: BTreeMap<LaneId, Vec<Bytes>>,
     undecodable: u64,
     /// Outputs wait for a commit.
@@ -74,6 +77,7 @@ impl<R: Reducer> LaneStage<R> {
             states: own.into_iter().map(|lane| (lane, LaneState::new(kinds))).collect(),
             dirty: BTreeSet::new(),
             moved: false,
+            due: None,
             outputs: BTreeMap::new(),
             undecodable: 0,
             hurry: false,
@@ -122,7 +126,8 @@ impl<R: Reducer> LaneStage<R> {
             self.reducer.apply(lane, &part.payload)?;
             self.dirty.insert(lane);
         }
-        self.advance(lane, watermarks)
+        self.due = Some((lane, watermarks));
+        Ok(())
     }
 
     fn incomplete(&mut self, lane: LaneId, loss: &Loss) {
@@ -139,10 +144,13 @@ impl<R: Reducer> LaneStage<R> {
         let watermarks = state.watermarks();
         tracing::trace!(%lane, ?control, reached = ?watermarks, "control");
         self.moved = true;
-        self.advance(lane, watermarks)
+        self.due = Some((lane, watermarks));
+        Ok(())
     }
 
-    fn advance(&mut self, lane: LaneId, watermarks: Watermarks) -> Result<(), StageError> {
+    /// The advance that is due; the pages it needs are delivered by now.
+    fn advance(&mut self) -> Result<(), StageError> {
+        let Some((lane, watermarks)) = self.due.take() else { return Ok(()) };
         let outputs = self.reducer.advance(lane, &watermarks)?;
         if !outputs.is_empty() {
             self.dirty.insert(lane);
@@ -172,6 +180,7 @@ impl<R: Reducer> Stage for LaneStage<R> {
     }
 
     fn process(&mut self, record: &Record) -> Result<(), StageError> {
+        self.advance()?;
         let message = Envelope::decode(&record.data);
         match (self.lane(record), message) {
             (Some(lane), Ok(Message::Batch(part))) => self.apply_batch(lane, &part, record.arrived_ms),
@@ -184,6 +193,32 @@ impl<R: Reducer> Stage for LaneStage<R> {
                 Ok(())
             }
         }
+    }
+
+    fn wanted(&mut self) -> Vec<(String, PageName)> {
+        let Some((lane, watermarks)) = &self.due else { return Vec::new() };
+        let wanted = self.reducer.wanted(*lane, watermarks);
+        wanted.into_iter().map(|name| (lane_key(*lane), name)).collect()
+    }
+
+    fn page(&mut self, part: &str, name: &PageName, page: Option<Bytes>) -> Result<(), StageError> {
+        match split_marks(part).and_then(|index| self.lanes.get(index)) {
+            Some(lane) => self.reducer.page(lane, name, page),
+            None => Err(StageError::new(format!("page {name} of {part}, which is no lane"))),
+        }
+    }
+
+    fn proceed(&mut self) -> Result<(), StageError> {
+        self.advance()
+    }
+
+    fn pages(&mut self) -> Result<Vec<PageChange>, StageError> {
+        let mut changes = Vec::new();
+        for lane in &self.dirty {
+            let pages = self.reducer.pages(*lane)?.into_iter();
+            changes.extend(pages.map(|(name, bytes)| PageChange { part: lane_key(*lane), name, bytes }));
+        }
+        Ok(changes)
     }
 
     fn outputs(&mut self) -> Vec<Vec<Entry>> {

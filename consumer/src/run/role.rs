@@ -57,7 +57,7 @@ impl<R: Reducer, F: Fn(&ShardContext) -> R + Send + Sync> Role for ReduceRole<F>
     async fn drive(&self, task: &ShardTask) -> Result<Exit, DriveError> {
         let reducer = (self.reducer)(&task.context);
         let mut stage = LaneStage::new(reducer, &task.context, self.lanes, self.kinds);
-        stage_driver::drive(task, &mut stage, self.output.as_deref()).await
+        stage_driver::drive(task, &mut stage, self.output.as_deref(), Some(self.lanes)).await
     }
 }
 
@@ -71,7 +71,7 @@ impl<S: Stage, F: Fn(&ShardContext, Handle) -> S + Send + Sync> Role for StageRo
 
     async fn drive(&self, task: &ShardTask) -> Result<Exit, DriveError> {
         let mut stage = (self.0)(&task.context, Handle { lease: Arc::clone(&task.lease) });
-        stage_driver::drive(task, &mut stage, None).await
+        stage_driver::drive(task, &mut stage, None, None).await
     }
 }
 

@@ -229,6 +229,7 @@ impl Shard {
             log: Arc::clone(&self.log),
             table: Arc::clone(&self.table),
             leases,
+            state: state.clone(),
             chunks: Chunks::new(Arc::clone(&self.table), state.clone(), stream.clone()),
             epochs: Epochs::new(Arc::clone(&self.table), state.clone(), stream),
             snapshots: Snapshots::new(Arc::clone(&self.table), state),

@@ -3,28 +3,41 @@
 //! Order of a commit: outputs are put and acknowledged, chunks are put, then one write of the row moves checkpoint and
 //! manifest. Nothing after a failed step happens, and everything since the last commit happens again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::StreamExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, Fetched};
-use super::found::find;
+use super::found::{self, find};
 use super::task::ShardTask;
-use super::{DriveError, Exit, crash_point};
-use crate::commit::{Fence, Part, Saver};
+use super::{DriveError, Exit, control, crash_point};
+use crate::commit::{Fence, PageName, Pages, Part, Saver, indexed_part};
+use crate::exchange::Lanes;
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::log::put_all;
 use crate::resolve::{Decision, Resolution};
-use crate::stage::{ShardLoss, Stage};
+use crate::stage::{PageChange, ShardLoss, Stage};
 use crate::table::{Condition, Update, Value};
 
 const IDLE: Duration = Duration::from_millis(50);
+/// Pages read at once.
+const READS: usize = 8;
 
 /// Runs a stage until its shard or the worker's time ends.
-pub(crate) async fn drive(task: &ShardTask, stage: &mut dyn Stage, output: Option<&str>) -> Result<Exit, DriveError> {
-    let mut run = StageRun::start(task, stage, output).await?;
+///
+/// `lanes`: those of the job, when the stream is its exchange.
+pub(crate) async fn drive(
+    task: &ShardTask,
+    stage: &mut dyn Stage,
+    output: Option<&str>,
+    lanes: Option<Lanes>,
+) -> Result<Exit, DriveError> {
+    let mut run = StageRun::start(task, stage, output, lanes).await?;
     if run.shard_ended {
         return Ok(Exit::ShardEnd);
     }
@@ -62,6 +75,7 @@ pub(crate) async fn drive(task: &ShardTask, stage: &mut dyn Stage, output: Optio
                     task.metrics.read(task.stream(), task.lease.key(), &records, behind_ms);
                     for record in records {
                         run.stage.process(&record)?;
+                        run.proceed().await?;
                         run.checkpoint = Checkpoint::At(record.sequence);
                         run.dirty = true;
                     }
@@ -88,6 +102,7 @@ struct StageRun<'a> {
     start: crate::shard::Position,
     shard_ended: bool,
     saver: Saver,
+    pages: Pages,
     checkpoint: Checkpoint,
     committed: Instant,
     dirty: bool,
@@ -98,7 +113,12 @@ struct StageRun<'a> {
 }
 
 impl<'a> StageRun<'a> {
-    async fn start(task: &'a ShardTask, stage: &'a mut dyn Stage, output: Option<&'a str>) -> Result<Self, DriveError> {
+    async fn start(
+        task: &'a ShardTask,
+        stage: &'a mut dyn Stage,
+        output: Option<&'a str>,
+        lanes: Option<Lanes>,
+    ) -> Result<Self, DriveError> {
         let row = task.lease.row().await?;
         let resolution = row.pending_resolution();
         if let Some(resolution) = resolution {
@@ -106,12 +126,18 @@ impl<'a> StageRun<'a> {
         }
         // Moved in, because a stage need not be `Sync`.
         let wanting = &mut *stage;
-        let found = find(task, &row, move |key| wanting.restores(key)).await?;
-        stage.restore(found.state)?;
-        let kept: Vec<Part> = found.parts.into_iter().filter(|p| stage.keeps(&p.key)).collect();
+        let found = find(task, &row, move |key| wanting.restores(owner(key))).await?;
+        let (indexes, state): (Vec<_>, Vec<_>) = found.state.into_iter().partition(|(key, _)| owner(key) != key);
+        stage.restore(state)?;
+        let kept: Vec<Part> = found.parts.into_iter().filter(|p| stage.keeps(owner(&p.key))).collect();
         let fence = claim_epoch(task, &row, &kept, found.discarded).await?;
+        let mut pages = Pages::new(task.chunks.clone(), fence, &indexes)?;
+        if let Err(error) = pages.sweep_all().await {
+            tracing::warn!(stream = task.stream(), shard = %row.shard, %error, "dropped pages are not deleted yet");
+        }
         if found.discarded {
             stage.lost(ShardLoss::Discarded);
+            control::tell_again(task, lanes).await?;
         }
         if let Some(Decision::AcceptGaps { until_ms }) = resolution.map(|r| r.decision) {
             stage.lost(ShardLoss::Accepted { until_ms });
@@ -123,6 +149,7 @@ impl<'a> StageRun<'a> {
             output,
             start: fetch::start_position(&row.checkpoint, row.created_ms),
             shard_ended: row.checkpoint == Checkpoint::ShardEnd,
+            pages,
             saver: Saver::new(task.chunks.clone(), task.lease.key(), fence, kept, found.directory),
             dirty,
             resolution,
@@ -136,6 +163,24 @@ impl<'a> StageRun<'a> {
         self.stage.urgent() || self.dirty && self.committed.elapsed() >= self.task.timing.commit
     }
 
+    /// Delivers the pages that the record needs, then lets the stage do the rest of its work.
+    async fn proceed(&mut self) -> Result<(), DriveError> {
+        let wanted = self.stage.wanted();
+        if !wanted.is_empty() {
+            let pages = &self.pages;
+            let reads = futures::stream::iter(wanted).map(|(part, name)| async move {
+                let page = pages.get(&part, &name).await;
+                (part, name, page)
+            });
+            let read: Vec<_> = reads.buffered(READS).collect().await;
+            for (part, name, page) in read {
+                let page = page.or_else(|error| found::unusable_page(self.task, &self.checkpoint, error))?;
+                self.stage.page(&part, &name, page)?;
+            }
+        }
+        Ok(self.stage.proceed()?)
+    }
+
     async fn commit(&mut self, shard_end: bool) -> Result<(), DriveError> {
         let task = self.task;
         let stop = task.lease.lost();
@@ -145,11 +190,19 @@ impl<'a> StageRun<'a> {
             }
             crash_point!("stage::after_outputs");
         }
-        let saved = self.stage.save()?;
+        let (mut page_parts, mut written) = (Vec::new(), Vec::new());
+        for (part, changes) in by_part(self.stage.pages()?) {
+            let (index, wrote) = self.pages.put(&part, changes, stop).await?;
+            page_parts.push(index);
+            written.extend(wrote);
+        }
+        let mut saved = self.stage.save()?;
+        saved.extend(page_parts);
         let checkpoint = if shard_end { Checkpoint::ShardEnd } else { self.checkpoint.clone() };
         let stage = &mut *self.stage;
-        let put = self.saver.put(checkpoint.to_string(), saved, move |key| stage.keeps(key), stop);
-        let (manifest, written) = put.await?;
+        let put = self.saver.put(checkpoint.to_string(), saved, move |key| stage.keeps(owner(key)), stop);
+        let (manifest, wrote) = put.await?;
+        written.extend(wrote);
         crash_point!("stage::after_chunks");
         let mut update = Update::new()
             .set(attribute::CHECKPOINT, Value::string(checkpoint.to_string()))
@@ -169,6 +222,9 @@ impl<'a> StageRun<'a> {
         task.lease.write(update, Condition::None).await?;
         crash_point!("stage::after_commit");
         self.saver.committed();
+        if let Err(error) = self.pages.committed().await {
+            tracing::warn!(stream = task.stream(), shard = task.lease.key(), %error, "dropped pages are not deleted yet");
+        }
         self.committed = Instant::now();
         self.dirty = false;
         task.metrics.committed(task.stream(), task.lease.key());
@@ -178,6 +234,19 @@ impl<'a> StageRun<'a> {
         self.stage.committed();
         Ok(())
     }
+}
+
+/// The part that an index of pages belongs to; any other part is its own.
+fn owner(key: &str) -> &str {
+    indexed_part(key).unwrap_or(key)
+}
+
+fn by_part(changes: Vec<PageChange>) -> BTreeMap<String, Vec<(PageName, Option<Bytes>)>> {
+    let mut parts: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for PageChange { part, name, bytes } in changes {
+        parts.entry(part).or_default().push((name, bytes));
+    }
+    parts
 }
 
 /// The epoch of this row's fences: its own, or one above everything its parts were ever written under.

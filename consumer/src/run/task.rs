@@ -27,6 +27,7 @@ pub(crate) struct ShardTask {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) table: Arc<dyn Table>,
     pub(crate) leases: TableName,
+    pub(crate) state: TableName,
     pub(crate) chunks: Chunks,
     pub(crate) epochs: Epochs,
     pub(crate) snapshots: Snapshots,

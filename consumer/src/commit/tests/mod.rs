@@ -1,5 +1,6 @@
 //! What the commit layer promises, on tables in memory.
 
+mod pages;
 mod random;
 mod saves;
 mod stale;
