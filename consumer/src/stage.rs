@@ -284,8 +284,8 @@ pub trait Reducer: Send + 'static {
     /// The state cannot be encoded.
     fn save(&mut self, lane: LaneId) -> Result<Vec<u8>, StageError>;
 
-    /// Pages of the lane that are new or changed since the last save of the lane (`None`: dropped); asked for just
-    /// before `save`, and committed with what it returns. A page is never changed in place: readers of the committed
+    /// Pages of the lane that are new or changed since the last save of the lane (`None`: dropped); asked for
+    /// before every commit, which then saves the lane too. A page is never changed in place: readers of the committed
     /// state see its version before until the commit.
     ///
     /// # Errors

@@ -17,7 +17,8 @@
 //! 5. Under one fence every put of a part has a higher generation than the one before, also when the commit in between
 //!    was refused; so a request that was delayed on its way is refused too, instead of landing on later bytes.
 //!
-//! Deltas patch the generation before, not the base: measured on lanes of the detector they are several times smaller.
+//! Deltas patch the generation before, not the base: measured on a lane of the detector they are six times smaller after
+//! a minute ([`super::saver`] has the figures).
 
 use bytes::Bytes;
 use futures::StreamExt;

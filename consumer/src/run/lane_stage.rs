@@ -214,9 +214,12 @@ impl<R: Reducer> Stage for LaneStage<R> {
 
     fn pages(&mut self) -> Result<Vec<PageChange>, StageError> {
         let mut changes = Vec::new();
-        for lane in &self.dirty {
-            let pages = self.reducer.pages(*lane)?.into_iter();
-            changes.extend(pages.map(|(name, bytes)| PageChange { part: lane_key(*lane), name, bytes }));
+        for lane in self.states.keys() {
+            for (name, bytes) in self.reducer.pages(*lane)? {
+                changes.push(PageChange { part: lane_key(*lane), name, bytes });
+                // Pages and state are of one commit.
+                self.dirty.insert(*lane);
+            }
         }
         Ok(changes)
     }

@@ -36,19 +36,21 @@ async fn small_changes_are_stored_as_deltas_until_a_base_is_forced_before_48_of_
 }
 
 #[tokio::test]
-async fn deltas_that_would_exceed_half_of_the_base_make_way_for_a_base() {
+async fn deltas_that_would_exceed_twice_the_base_make_way_for_a_base() {
     let chunks = chunks();
     let mut saver = saver(&chunks);
     let mut state = noise(1, 100_000);
     let mut forms = Vec::new();
-    for round in 0..6u32 {
-        let fresh = noise(round + 2, 20_000);
-        state[..20_000].copy_from_slice(&fresh);
+    for round in 0..8u32 {
+        let fresh = noise(round + 2, 40_000);
+        state[..40_000].copy_from_slice(&fresh);
         let (manifest, written) = save(&mut saver, vec![("lane-1", state.clone())]).await;
         assert_eq!(restore(&chunks, &manifest).await.unwrap()[0].1, state);
         forms.push(written[0].form == Form::Delta);
     }
-    assert_eq!(forms, [false, true, true, false, true, true]);
+    assert_eq!(forms, [false, true, true, true, true, false, true, true]);
+    let (_, written) = save(&mut saver, vec![("lane-1", noise(99, 100_000))]).await;
+    assert_eq!(written[0].form, Form::Base, "a delta larger than half of it saves too little");
 }
 
 #[tokio::test]

@@ -1,0 +1,11 @@
+//! Committed state as a running worker keeps it: what happens when it does not fit its checkpoint, and pages.
+//!
+//! Streams and tables in memory, a virtual clock. A worker runs, leaves, something happens to what it stored, and the
+//! next worker goes on.
+
+#![allow(clippy::unwrap_used)]
+
+mod job;
+mod mismatch;
+mod pages;
+mod world;
