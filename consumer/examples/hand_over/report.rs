@@ -65,7 +65,11 @@ impl fmt::Display for Trial {
         }
         let (slowest, acquired, shards) = (self.slowest(), self.acquired, self.shards);
         let failed = if self.failed() { ", FAILED" } else { "" };
-        write!(f, "{} ({}): {slowest:.2} s, lease after {acquired:.2} s, {shards} shards{failed}", self.scenario, self.victim)
+        write!(
+            f,
+            "{} ({}): {slowest:.2} s, lease after {acquired:.2} s, {shards} shards{failed}",
+            self.scenario, self.victim
+        )
     }
 }
 
@@ -88,12 +92,14 @@ pub(crate) fn print(args: &Args, scenarios: &[Scenario], trials: &[Trial]) -> Re
         rows.push((scenario, of.len(), failed, [median, p90, p99, max]));
     }
     if args.json {
-        let rows: Vec<_> = rows.iter().map(|(scenario, trials, failed, [median, p90, p99, max])| {
+        let row = |(scenario, trials, failed, figures): &(&Scenario, usize, usize, [f64; 4])| {
+            let [median, p90, p99, max] = figures;
             json!({"what": scenario.title(), "trials": trials, "failed": failed, "median_s": median, "p90_s": p90,
                 "p99_s": p99, "max_s": max, "limit_s": scenario.limit()})
-        });
-        let rows: Vec<_> = rows.collect();
-        let out = json!({"seed": args.seed, "jobs": args.jobs, "workers": args.workers, "shards": args.shards, "rows": rows});
+        };
+        let rows: Vec<_> = rows.iter().map(row).collect();
+        let out =
+            json!({"seed": args.seed, "jobs": args.jobs, "workers": args.workers, "shards": args.shards, "rows": rows});
         println!("{out}");
         return Ok(());
     }

@@ -66,12 +66,8 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
 
 async fn serve(endpoints: &Endpoints, job: &str, id: &str) -> Result<(), Failure> {
     let clients = connect(endpoints);
-    let config = WorkerConfig {
-        worker: WorkerId::new(id),
-        tables: Tables::new(job),
-        timing: Timing::default(),
-        alone: false,
-    };
+    let config =
+        WorkerConfig { worker: WorkerId::new(id), tables: Tables::new(job), timing: Timing::default(), alone: false };
     let metrics = EngineMetrics::register(&prometheus::Registry::new(), "hand_over")?;
     let (table, log) = (Arc::new(DynamoTable::new(clients.dynamodb)), Arc::new(KinesisLog::new(clients.kinesis)));
     let probe = |shard: &str| Probe { shard: shard.to_owned(), count: 0 };

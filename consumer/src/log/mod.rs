@@ -58,6 +58,18 @@ pub struct Page {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadToken(pub(crate) String);
 
+impl ReadToken {
+    /// A place as a log of one's own writes it.
+    pub fn new(place: impl Into<String>) -> Self {
+        Self(place.into())
+    }
+
+    /// The place as the log that made it wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A record to append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

@@ -96,6 +96,11 @@ impl Metered {
         Self { inner, ledger: Mutex::default() }
     }
 
+    /// The table behind, for looks that are not to be counted.
+    pub fn inner(&self) -> &dyn Table {
+        &*self.inner
+    }
+
     /// Usage since the start or the last [`Metered::reset`], by table name and operation.
     pub fn usage(&self) -> BTreeMap<(String, Operation), Usage> {
         self.lock().usage.clone()
