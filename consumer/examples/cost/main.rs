@@ -12,7 +12,8 @@
 //! lanes, 100 pairs per input shard, 1 KB per pair, 30 % of the pairs seen in 10 s at full load. All workers start
 //! together; later one is killed.
 //!
-//! Reading order: `world` (workers and input), `job` (what they run), `report`; `port` and `stream` are the world's walls.
+//! Reading order: `world` (workers and input), `job` (what they run), `report`; `port` and `stream` are the world's walls; `wire` stands
+//! beside them.
 //!
 //! [`Timing::default`]: flowshift_consumer::run::Timing
 //! [`Metered`]: flowshift_consumer::table::metered::Metered
@@ -20,7 +21,10 @@
 mod job;
 mod port;
 mod report;
+#[path = "../hand_over/services.rs"]
+mod services;
 mod stream;
+mod wire;
 mod world;
 
 use std::time::{Duration, SystemTime};
@@ -53,6 +57,12 @@ struct Args {
     /// Seed of the input.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Instead, run jobs of these sizes over the real wire and compare units with the service's account.
+    #[arg(long, value_delimiter = ',')]
+    wire: Vec<u32>,
+    /// Seconds of each run over the wire.
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
     /// Print JSON, an object per size, instead of the tables.
     #[arg(long)]
     json: bool,
@@ -61,6 +71,14 @@ struct Args {
 fn main() -> Result<(), Failure> {
     let args = Args::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::ERROR).init();
+    if !args.wire.is_empty() {
+        let (runtime, time) = (tokio::runtime::Runtime::new()?, Duration::from_secs(args.seconds));
+        for shards in &args.wire {
+            let size = Size::of(*shards, args.lanes);
+            wire::print(size, time, &runtime.block_on(wire::run(size, time))?);
+        }
+        return Ok(());
+    }
     let mut all = Vec::new();
     for shards in &args.shards {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;

@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const STILL: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(900);
 /// Of all pairs, those that are seen in a second, per thousand: 30 % in the ten of a commit.
-const TOUCHED_PER_SECOND: usize = 30;
+pub(crate) const TOUCHED_PER_SECOND: usize = 30;
 
 /// How large a job is.
 #[derive(Debug, Clone, Copy)]

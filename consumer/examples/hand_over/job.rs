@@ -29,8 +29,10 @@ use super::services::{Endpoints, connect};
 /// Pause between two records of a shard.
 pub(crate) const TRICKLE: Duration = Duration::from_millis(100);
 /// Nothing of what is waited for takes longer, unless it never happens.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(250);
+/// Seconds; a shard's owner that has read nothing for longer does not read.
+const LATELY: f64 = 3.0;
 /// A fleet that has not changed for this long has settled.
 const SETTLED: Duration = Duration::from_secs(4);
 
@@ -188,13 +190,13 @@ impl Job {
         Err(format!("{}: not settled after {PATIENCE:?}: {seen:?}", self.plan.name).into())
     }
 
-    /// Whether the row's owner lives and has processed a record within the last second.
+    /// Whether the row's owner lives and has processed a record lately.
     fn is_read(&self, row: &LeaseRow) -> bool {
         let Some(owner) = row.owner.as_ref().filter(|o| self.processes.iter().any(|p| p.id == **o)) else {
             return false;
         };
         let last = self.last.get(&(row.shard.as_str().to_owned(), owner.clone()));
-        row.checkpoint_owner.is_none() && last.is_some_and(|at| Moment::now().seconds_since(*at) < 1.0)
+        row.checkpoint_owner.is_none() && last.is_some_and(|at| Moment::now().seconds_since(*at) < LATELY)
     }
 }
 
