@@ -13,7 +13,7 @@ use flowshift_consumer::exchange::{FeedKinds, Lanes};
 use flowshift_consumer::lease::WorkerId;
 use flowshift_consumer::log::{Log, kinesis::KinesisLog};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Tables, Worker, WorkerConfig};
 use flowshift_consumer::table::{aws::DynamoTable, metered::Metered};
 use prometheus::Registry;
 use rand::rngs::SmallRng;
@@ -48,12 +48,7 @@ pub(crate) async fn run(size: Size, time: Duration) -> Result<BTreeMap<String, A
     let meter = Arc::new(Metered::new(Arc::new(dynamo)));
     let log: Arc<dyn Log> = Arc::new(KinesisLog::new(clients.kinesis.clone()));
     let (lanes, kinds) = (Lanes::new(size.lanes)?, FeedKinds::new(1));
-    let config = WorkerConfig {
-        worker: WorkerId::new("worker"),
-        tables: Tables::new("cost"),
-        timing: Timing::default(),
-        alone: false,
-    };
+    let config = WorkerConfig::new(WorkerId::new("worker"), Tables::new("cost"));
     let (_, snapshot) = watch::channel(Snapshot::new("topology"));
     let worker = Worker::new(config, Arc::clone(&meter) as _, Arc::clone(&log), WallClock::system(), metrics)
         .map(INPUT, EXCHANGE, lanes, kinds, snapshot, Parting { lanes })
@@ -85,7 +80,7 @@ fn accounts(meter: &Metered, registry: &Registry) -> BTreeMap<String, Account> {
     for family in registry.gather() {
         for metric in family.get_metric() {
             let Some(table) = metric.get_label().iter().find(|label| label.name() == "table") else { continue };
-            let units = metric.get_counter().value();
+            let units = metric.get_counter().get_value();
             let account = accounts.entry(table.value().to_owned()).or_default();
             match family.name() {
                 name if name.ends_with("dynamodb_read_units_total") => account.theirs.0 += units,
@@ -99,7 +94,11 @@ fn accounts(meter: &Metered, registry: &Registry) -> BTreeMap<String, Account> {
 
 /// Prints both accounts of one size.
 pub(crate) fn print(size: Size, time: Duration, accounts: &BTreeMap<String, Account>) {
-    println!("| {} shards, {} s: table | write units by our rule | by the service | read units by our rule | by the service |", size.shards, time.as_secs());
+    println!(
+        "| {} shards, {} s: table | write units by our rule | by the service | read units by our rule | by the service |",
+        size.shards,
+        time.as_secs()
+    );
     println!("|---|---|---|---|---|");
     for (table, account) in accounts {
         let Account { ours: (read, written), theirs: (their_read, their_written) } = account;

@@ -12,7 +12,7 @@ use flowshift_consumer::inspect;
 use flowshift_consumer::lease::WorkerId;
 use flowshift_consumer::log::Log;
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Tables, Worker, WorkerConfig};
 use flowshift_consumer::table::memory::MemoryTable;
 use flowshift_consumer::table::metered::Metered;
 use rand::rngs::SmallRng;
@@ -112,12 +112,7 @@ impl World {
                 state: self.tables.state(),
                 dead: AtomicBool::new(false),
             });
-            let config = WorkerConfig {
-                worker: WorkerId::new(id.clone()),
-                tables: self.tables.clone(),
-                timing: Timing::default(),
-                alone: false,
-            };
+            let config = WorkerConfig::new(WorkerId::new(id.clone()), self.tables.clone());
             let metrics = EngineMetrics::register(&prometheus::Registry::new(), "cost")?;
             let now = Arc::clone(&self.log);
             let (_, snapshot) = watch::channel(Snapshot::new("topology"));

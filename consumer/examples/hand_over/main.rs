@@ -77,6 +77,7 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn measure(args: Args) -> Result<(), Failure> {
+    let load = report::machine_load();
     let (_emulator, endpoints) = services::start().await?;
     let scenarios: Vec<Scenario> = args.only.map_or_else(|| Scenario::ALL.to_vec(), |only| vec![only]);
     let each = args.trials.div_ceil(args.jobs.max(1));
@@ -94,7 +95,7 @@ async fn measure(args: Args) -> Result<(), Failure> {
     for done in join_all(jobs).await {
         trials.extend(done?);
     }
-    report::print(&args, &scenarios, &trials)?;
+    report::print(&args, &scenarios, &trials, [load, report::machine_load()])?;
     Ok(())
 }
 

@@ -79,8 +79,14 @@ fn percentile(values: &[f64], percent: usize) -> f64 {
     values.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// Prints the table, or JSON.
-pub(crate) fn print(args: &Args, scenarios: &[Scenario], trials: &[Trial]) -> Result<(), Failure> {
+/// How many processes wanted to run in the last minute; what else the machine does is part of the figures.
+pub(crate) fn machine_load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// Prints the table, or JSON; `loads` are the machine's at the beginning and the end.
+pub(crate) fn print(args: &Args, scenarios: &[Scenario], trials: &[Trial], loads: [f64; 2]) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for scenario in scenarios {
         let of: Vec<&Trial> = trials.iter().filter(|t| t.scenario == *scenario && t.counts()).collect();
@@ -99,10 +105,15 @@ pub(crate) fn print(args: &Args, scenarios: &[Scenario], trials: &[Trial]) -> Re
         };
         let rows: Vec<_> = rows.iter().map(row).collect();
         let out =
-            json!({"seed": args.seed, "jobs": args.jobs, "workers": args.workers, "shards": args.shards, "rows": rows});
+            json!({"seed": args.seed, "jobs": args.jobs, "workers": args.workers, "shards": args.shards,
+            "machine_load": loads, "rows": rows});
         println!("{out}");
         return Ok(());
     }
+    let processors = std::thread::available_parallelism()?;
+    let [before, after] = loads;
+    println!("{} jobs of {} workers and {} shards, seed {}", args.jobs, args.workers, args.shards, args.seed);
+    println!("{processors} processors; load of the machine {before:.1} at the beginning, {after:.1} at the end\n");
     println!("| what | trials | failed | median | p90 | p99 | largest | wanted p99 |");
     println!("|---|---|---|---|---|---|---|---|");
     for (scenario, trials, failed, [median, p90, p99, max]) in rows {

@@ -9,7 +9,7 @@ use flowshift_consumer::clock::WallClock;
 use flowshift_consumer::lease::WorkerId;
 use flowshift_consumer::log::{Record, kinesis::KinesisLog};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Tables, Worker, WorkerConfig};
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
 use flowshift_consumer::table::aws::DynamoTable;
 use tokio::signal::unix::{SignalKind, signal};
@@ -66,8 +66,7 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
 
 async fn serve(endpoints: &Endpoints, job: &str, id: &str) -> Result<(), Failure> {
     let clients = connect(endpoints);
-    let config =
-        WorkerConfig { worker: WorkerId::new(id), tables: Tables::new(job), timing: Timing::default(), alone: false };
+    let config = WorkerConfig::new(WorkerId::new(id), Tables::new(job));
     let metrics = EngineMetrics::register(&prometheus::Registry::new(), "hand_over")?;
     let (table, log) = (Arc::new(DynamoTable::new(clients.dynamodb)), Arc::new(KinesisLog::new(clients.kinesis)));
     let probe = |shard: &str| Probe { shard: shard.to_owned(), count: 0 };

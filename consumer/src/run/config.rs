@@ -127,3 +127,11 @@ pub struct WorkerConfig {
     /// What to do with state that does not belong to its checkpoint.
     pub state_mismatch: StateMismatch,
 }
+
+impl WorkerConfig {
+    /// This worker on these tables, everything else by default.
+    pub fn new(worker: WorkerId, tables: Tables) -> Self {
+        let state_mismatch = StateMismatch::default();
+        Self { worker, tables, timing: Timing::default(), alone: false, state_mismatch }
+    }
+}
