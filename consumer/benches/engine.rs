@@ -19,7 +19,7 @@ use flowshift_consumer::lease::WorkerId;
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log, Record, put_all};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Tables, Worker, WorkerConfig};
 use flowshift_consumer::shard::{Position, ShardId};
 use flowshift_consumer::stage::{Batch, Mapped, Mapper, Reducer, Stage, StageError, StatePart};
 use flowshift_consumer::table::memory::MemoryTable;

@@ -104,8 +104,7 @@ pub(crate) fn print(args: &Args, scenarios: &[Scenario], trials: &[Trial], loads
                 "p99_s": p99, "max_s": max, "limit_s": scenario.limit()})
         };
         let rows: Vec<_> = rows.iter().map(row).collect();
-        let out =
-            json!({"seed": args.seed, "jobs": args.jobs, "workers": args.workers, "shards": args.shards,
+        let out = json!({"seed": args.seed, "jobs": args.jobs, "workers": args.workers, "shards": args.shards,
             "machine_load": loads, "rows": rows});
         println!("{out}");
         return Ok(());
