@@ -92,6 +92,7 @@ pub mod clock;
 pub mod commit;
 pub mod exchange;
 pub mod inspect;
+pub mod kpl;
 pub mod lease;
 pub mod log;
 pub mod metrics;

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 /// A shard's id within its stream, such as `shardId-000000000003`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,9 +29,9 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// A record's sequence number: a decimal integer that grows within a shard lineage.
+/// A record's sequence number: a decimal integer that grows within a shard lineage. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SequenceNumber(String);
+pub struct SequenceNumber(Arc<str>);
 
 impl SequenceNumber {
     /// Accepts decimal digits only; leading zeros are dropped.
@@ -39,7 +40,7 @@ impl SequenceNumber {
             return None;
         }
         let trimmed = text.trim_start_matches('0');
-        Some(Self(if trimmed.is_empty() { "0" } else { trimmed }.to_owned()))
+        Some(Self(if trimmed.is_empty() { "0" } else { trimmed }.into()))
     }
 
     /// The number as decimal text.

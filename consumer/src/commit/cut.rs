@@ -45,6 +45,12 @@ pub struct Cut {
     /// Number of lanes the batch was made for.
     #[prost(uint32, tag = "12")]
     pub lanes: u32,
+    /// How the batch took KPL aggregates apart; 0: not at all.
+    #[prost(uint32, tag = "15")]
+    pub kpl: u32,
+    /// The first record's place inside its aggregate; those before it belong to an earlier batch.
+    #[prost(uint64, tag = "16")]
+    pub first_sub: u64,
 }
 
 impl Cut {

@@ -79,8 +79,13 @@ pub struct LeaseRow {
     pub counter: i64,
     /// How far it has been consumed.
     pub checkpoint: Checkpoint,
+    /// Place of the checkpoint's record inside its aggregate; 0 for a plain record. The engine commits whole
+    /// aggregates, a KCL application may not.
+    pub sub_sequence: u64,
     /// End of a batch whose emission may be incomplete.
     pub pending: Option<Checkpoint>,
+    /// As `sub_sequence`, for `pending`.
+    pub pending_sub_sequence: u64,
     /// Parent shards.
     pub parents: Vec<ShardId>,
     /// The shard's hash range, when known.
@@ -127,6 +132,7 @@ impl LeaseRow {
             None => None,
             Some(text) => Some(Checkpoint::parse(text).ok_or_else(|| bad(attribute::PENDING, text))?),
         };
+        let sub = |name| item.number(name).and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
         let hash = |name, default| match item.string(name) {
             None => Ok(default),
             Some(text) => text.parse::<u128>().map_err(|_| bad(name, text)),
@@ -146,7 +152,9 @@ impl LeaseRow {
             checkpoint_owner: item.string(attribute::CHECKPOINT_OWNER).map(str::to_owned),
             counter,
             checkpoint,
+            sub_sequence: sub(attribute::SUB_SEQUENCE),
             pending,
+            pending_sub_sequence: sub(attribute::PENDING_SUB_SEQUENCE),
             parents: item.strings(attribute::PARENTS).into_iter().map(ShardId::new).collect(),
             range,
             created_ms: item.number(attribute::CREATED).unwrap_or_default(),

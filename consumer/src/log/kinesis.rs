@@ -85,8 +85,9 @@ fn record_from_aws(record: aws_sdk_kinesis::types::Record) -> Result<Record, Log
     let arrived = record.approximate_arrival_timestamp.and_then(|t| t.to_millis().ok());
     Ok(Record {
         sequence,
+        sub_sequence: 0,
         arrived_ms: arrived.unwrap_or_default(),
-        partition_key: record.partition_key.unwrap_or_default(),
+        partition_key: record.partition_key.unwrap_or_default().into(),
         data: Bytes::from(record.data.into_inner()),
     })
 }

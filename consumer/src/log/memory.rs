@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::{Entry, Log, LogError, Page, ReadToken, Record, StreamId};
+use crate::kpl::hash_key;
 use crate::shard::{HashRange, Position, SequenceNumber, Shard, ShardId};
 
 const PAGE_RECORDS: usize = 10_000;
@@ -105,7 +106,7 @@ impl MemoryStream {
     }
 
     fn append(&mut self, entry: &Entry, now_ms: i64) -> Result<SequenceNumber, LogError> {
-        let key = entry.hash_key.unwrap_or_else(|| xxhash_rust::xxh3::xxh3_128(entry.partition_key.as_bytes()));
+        let key = entry.hash_key.unwrap_or_else(|| hash_key(&entry.partition_key));
         let sequence = SequenceNumber::new(&self.next_sequence.to_string());
         let target = self.shards.iter_mut().find(|m| !m.shard.closed && m.shard.range.contains(key));
         let (Some(target), Some(sequence)) = (target, sequence) else {
@@ -114,8 +115,9 @@ impl MemoryStream {
         self.next_sequence += 1;
         target.records.push(Record {
             sequence: sequence.clone(),
+            sub_sequence: 0,
             arrived_ms: now_ms,
-            partition_key: entry.partition_key.clone(),
+            partition_key: entry.partition_key.as_str().into(),
             data: entry.data.clone(),
         });
         Ok(sequence)

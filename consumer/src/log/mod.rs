@@ -8,6 +8,7 @@ pub mod memory;
 mod put;
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -35,11 +36,13 @@ impl fmt::Display for StreamId {
 pub struct Record {
     /// Its place in the shard.
     pub sequence: SequenceNumber,
+    /// Its place inside an aggregate ([`crate::kpl`]), from 0; 0 for a plain record.
+    pub sub_sequence: u64,
     /// When the stream took it, epoch milliseconds by the stream's clock.
     pub arrived_ms: i64,
     /// The producer's partition key.
-    pub partition_key: String,
-    /// The payload.
+    pub partition_key: Arc<str>,
+    /// The payload. One inside an aggregate is a slice of it and keeps all of it in memory: copy what is to last.
     pub data: Bytes,
 }
 

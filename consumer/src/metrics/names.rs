@@ -45,8 +45,8 @@ engine_metrics! {
     kpl_aggregates: IntCounterVec = "kpl_aggregates_total" ["stream"] "KPL aggregates taken apart.";
     kpl_plain: IntCounterVec = "kpl_undecodable_total" ["stream", "reason"]
         "Records that look like KPL aggregates but are none, passed on as they are, by reason.";
-    kpl_dropped: IntCounterVec = "kpl_out_of_range_total" ["stream", "shard"]
-        "Sub-records of KPL aggregates outside their shard's hash range, dropped unless they are to be kept; loss away from a reshard.";
+    kpl_dropped: IntCounterVec = "kpl_out_of_range_total" ["stream", "shard", "when"]
+        "Sub-records of KPL aggregates outside their shard's hash range, dropped unless they are to be kept: soon after a reshard (KPL sends them again) or steady, which is loss.";
 
     // Leases.
     owned: IntGaugeVec = "leases_owned" ["stream"] "Leases this worker runs.";

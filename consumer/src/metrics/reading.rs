@@ -16,10 +16,15 @@ impl EngineMetrics {
         self.set.trimmed.with_label_values(&[stream]).inc();
     }
 
-    /// KPL aggregates of one page were taken apart; `dropped` sub-records lay outside the shard's hash range.
-    pub(crate) fn kpl_aggregates(&self, stream: &str, shard: &str, aggregates: u64, dropped: u64) {
+    /// KPL aggregates of one page were taken apart.
+    pub(crate) fn kpl_aggregates(&self, stream: &str, aggregates: u64) {
         self.set.kpl_aggregates.with_label_values(&[stream]).inc_by(aggregates);
-        self.set.kpl_dropped.with_label_values(&[stream, shard]).inc_by(dropped);
+    }
+
+    /// Sub-records of one page lay outside the shard's hash range, soon after a reshard or not.
+    pub(crate) fn kpl_out_of_range(&self, stream: &str, shard: &str, resharded: bool, records: u64) {
+        let when = if resharded { "reshard" } else { "steady" };
+        self.set.kpl_dropped.with_label_values(&[stream, shard, when]).inc_by(records);
     }
 
     /// Records of one page looked like KPL aggregates and were none; `reason` is of a closed set (`short`, `md5`, …).

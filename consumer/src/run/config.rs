@@ -21,8 +21,10 @@ pub struct Timing {
     pub batch: Duration,
     /// How often a mapper without records says that it is at the tip.
     pub heartbeat: Duration,
-    /// Shortest pause between two reads of a shard (Kinesis allows 5 per second).
+    /// Pause between two reads of a shard that has something to read; never below 200 ms (Kinesis allows 5 per second).
     pub poll: Duration,
+    /// Longest pause between two reads of a shard where nothing comes.
+    pub idle_poll: Duration,
     /// The leader's lock expires when its beat stands still this long.
     pub leader_lock: Duration,
     /// How often the leader beats.
@@ -48,6 +50,7 @@ impl Default for Timing {
             batch: seconds(5),
             heartbeat: seconds(5),
             poll: Duration::from_millis(250),
+            idle_poll: seconds(1),
             leader_lock: seconds(6),
             leader_beat: seconds(2),
             assign: seconds(2),

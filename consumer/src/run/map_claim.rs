@@ -16,6 +16,8 @@ use crate::table::{Condition, Update, Value};
 pub(super) struct Claim {
     pub(super) epoch: u64,
     pub(super) checkpoint: Checkpoint,
+    /// Place of the checkpoint's record inside its aggregate.
+    pub(super) sub_sequence: u64,
     /// Watermarks it may not fall behind.
     pub(super) floor: Watermarks,
 }
@@ -31,7 +33,8 @@ pub(super) fn floor(row: &LeaseRow) -> Watermarks {
 /// parent was out as it ended, or when the source has spoken before and no cut says how far. `discarded`: the row has state that is not used, so that the next start must not find it either.
 pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> Result<Claim, DriveError> {
     let epoch = task.epochs.raise(&[task.lease.key().to_owned()], row.epoch.unwrap_or_default()).await?;
-    let mut claim = Claim { epoch, checkpoint: row.checkpoint.clone(), floor: floor(row) };
+    let (checkpoint, sub_sequence) = (row.checkpoint.clone(), row.sub_sequence);
+    let mut claim = Claim { epoch, checkpoint, sub_sequence, floor: floor(row) };
     let mut update = Update::new()
         .set(attribute::EPOCH, Value::number(epoch))
         .remove(attribute::CUT)
@@ -46,7 +49,7 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
         }
     }
     if discarded {
-        claim.checkpoint = behind_the_cut(row);
+        (claim.checkpoint, claim.sub_sequence) = behind_the_cut(row);
         claim
             .floor
             .raise_all(&row.cut.as_ref().map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)));
@@ -54,6 +57,7 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
         let nothing = Manifest::new(checkpoint.clone(), Vec::new());
         update = update
             .set(attribute::CHECKPOINT, Value::string(checkpoint))
+            .set(attribute::SUB_SEQUENCE, Value::number(claim.sub_sequence))
             .set(attribute::MANIFEST, Value::B(nothing.encode_bytes()));
         if let Some(resolution) = row.pending_resolution() {
             update = update.set(attribute::RESOLVED, Value::number(resolution.number));
@@ -81,7 +85,7 @@ async fn parents(task: &ShardTask, row: &LeaseRow) -> Result<Vec<LeaseRow>, Driv
 
 /// A batch that was cut may stand in the lanes, whole or in part, and cannot be told apart without the state: it is not
 /// cut again under the new epoch, so that nothing counts twice.
-fn behind_the_cut(row: &LeaseRow) -> Checkpoint {
+fn behind_the_cut(row: &LeaseRow) -> (Checkpoint, u64) {
     match (&row.cut, &row.pending) {
         (Some(cut), Some(pending @ Checkpoint::At(_))) => {
             tracing::error!(
@@ -90,8 +94,8 @@ fn behind_the_cut(row: &LeaseRow) -> Checkpoint {
                 records = cut.records,
                 "a cut batch goes with the discarded state: its records are counted only where it was emitted already"
             );
-            pending.clone()
+            (pending.clone(), row.pending_sub_sequence)
         }
-        _ => row.checkpoint.clone(),
+        _ => (row.checkpoint.clone(), row.sub_sequence),
     }
 }

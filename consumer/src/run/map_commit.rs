@@ -9,6 +9,7 @@ use super::map_run::{Computed, End, MapRun};
 use super::{DriveError, crash_point};
 use crate::commit::Cut;
 use crate::exchange::Status;
+use crate::kpl::Kpl;
 use crate::lease::{Checkpoint, attribute};
 use crate::log::Record;
 use crate::stage::Mapper;
@@ -45,16 +46,18 @@ impl<M: Mapper> MapRun<'_, M> {
                 End::No | End::Input => Vec::new(),
             },
             lanes: u32::from(self.exchange.lanes.count()),
+            kpl: Kpl::code(self.task.reading.kpl),
+            first_sub: records.first().map_or(0, |r| r.sub_sequence),
         };
-        let pending = match (end, records.last()) {
-            (End::Shard(_), _) => Checkpoint::ShardEnd,
-            (_, Some(last)) => Checkpoint::At(last.sequence.clone()),
-            (_, None) => self.checkpoint.clone(),
+        let (pending, pending_sub) = match (end, records.last()) {
+            (End::Shard(_), _) => (Checkpoint::ShardEnd, 0),
+            (_, Some(last)) => (Checkpoint::At(last.sequence.clone()), last.sub_sequence),
+            (_, None) => (self.checkpoint.clone(), self.sub_sequence),
         };
         let n = Value::number(cut.n);
         let mut update = update
             .set(attribute::PENDING, Value::string(pending.to_string()))
-            .set(attribute::PENDING_SUB_SEQUENCE, Value::number(0))
+            .set(attribute::PENDING_SUB_SEQUENCE, Value::number(pending_sub))
             .remove(attribute::PENDING_STATE)
             .set(attribute::CUT, Value::B(cut.encode_bytes()))
             .set(attribute::TIP, Value::number(i64::from(at_tip)));
@@ -81,9 +84,10 @@ impl<M: Mapper> MapRun<'_, M> {
         let put = self.saver.put(checkpoint.to_string(), saved, |_| true, task.lease.lost());
         let (manifest, written) = put.await?;
         written.iter().for_each(|written| task.metrics.state_written(task.stream(), written));
+        let sub_sequence = if *checkpoint == Checkpoint::ShardEnd { 0 } else { self.sub_sequence };
         Ok(Update::new()
             .set(attribute::CHECKPOINT, Value::string(checkpoint.to_string()))
-            .set(attribute::SUB_SEQUENCE, Value::number(0))
+            .set(attribute::SUB_SEQUENCE, Value::number(sub_sequence))
             .set(attribute::SWITCHES, Value::number(0))
             .set(attribute::MANIFEST, Value::B(manifest.encode_bytes())))
     }

@@ -3,8 +3,6 @@
 //! Not here: what happens to a batch ([`super::map_run`]: compute, cut, emit, in this order, the next only when every
 //! record of this one is acknowledged) and what is committed ([`super::map_commit`]).
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -41,10 +39,9 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
     }
     let reading = CancellationToken::new();
     let _stop_reading = reading.clone().drop_guard();
-    let (log, stream, shard) = (Arc::clone(&task.log), task.stream().to_owned(), task.context.shard.clone());
     // Behind a batch that was emitted again, which the row's own checkpoint is not.
-    let start = fetch::start_position(&run.checkpoint, task.lease.row().await?.created_ms);
-    let mut pages = fetch::spawn(log, stream, shard, start, task.timing.poll, reading);
+    let start = fetch::Start::behind(&task.lease.row().await?, &run.checkpoint, run.sub_sequence);
+    let mut pages = fetch::spawn(task, start, reading);
     let mut waiting = Waiting::default();
     loop {
         let due = waiting.due(task, run.cut_at);
@@ -80,7 +77,9 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
                         run.batch(&[], true, &End::No).await?;
                     }
                 }
-                Some(Fetched::ShardEnd) => {
+                Some(Fetched::Trimmed { after }) => task.trimmed(&after),
+                Some(end @ (Fetched::ShardEnd | Fetched::Gone)) => {
+                    task.ended(&end);
                     let records = waiting.take();
                     if !records.is_empty() {
                         run.batch(&records, true, &End::No).await?;

@@ -16,6 +16,7 @@ use super::task::ShardTask;
 use super::{DriveError, crash_point};
 use crate::commit::{Cut, Fence, Saver, Snapshot};
 use crate::exchange::{BatchPart, Envelope, Lanes, Message, SourceId, Status, Watermarks};
+use crate::kpl::Kpl;
 use crate::lease::{Checkpoint, LeaseError, LeaseRow, attribute};
 use crate::log::{Entry, Record, put_all};
 use crate::shard::{SequenceNumber, ShardId};
@@ -47,6 +48,8 @@ pub(super) struct MapRun<'a, M: Mapper> {
     pub(super) n: u64,
     /// End of that batch.
     pub(super) checkpoint: Checkpoint,
+    /// Place of the checkpoint's record inside its aggregate.
+    pub(super) sub_sequence: u64,
     pub(super) saver: Saver,
     pub(super) cut_at: Instant,
     /// Whether the row still shows a cut as pending.
@@ -80,7 +83,12 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         let usable = row.manifest.is_some() && !found.discarded;
         let own = row.cut.as_ref().filter(|cut| Some(cut.epoch) == row.epoch && usable);
         let claim = match own {
-            Some(cut) => Claim { epoch: cut.epoch, checkpoint: row.checkpoint.clone(), floor: floor(&row) },
+            Some(cut) => Claim {
+                epoch: cut.epoch,
+                checkpoint: row.checkpoint.clone(),
+                sub_sequence: row.sub_sequence,
+                floor: floor(&row),
+            },
             None => claim(task, &row, found.discarded).await?,
         };
         let fence = Fence { epoch: claim.epoch, counter: task.lease.fence_counter() };
@@ -98,6 +106,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             fence,
             n: 0,
             checkpoint: claim.checkpoint,
+            sub_sequence: claim.sub_sequence,
             saver,
             cut_at: Instant::now(),
             unsettled: pending.is_some(),
@@ -109,6 +118,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
                 Some(pending) => {
                     run.n = cut.n - 1;
                     run.replay(cut, pending.clone()).await?;
+                    run.sub_sequence = row.pending_sub_sequence;
                 }
             }
         }
@@ -127,7 +137,10 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         let records = match range {
             None => Vec::new(),
             Some((first, last)) => {
-                fetch::read_range(&*task.log, task.stream(), shard, &first, &last, task.timing.poll).await?
+                let kpl = Kpl::from_code(cut.kpl).map_err(|code| DriveError::Aggregation { n: cut.n, code })?;
+                let first = (first, cut.first_sub);
+                let range = fetch::Range { first, last, kpl, hashes: task.context.range };
+                fetch::read_range(&*task.log, task.stream(), shard, &range, task.timing.poll).await?
             }
         };
         let expired = cut.records.saturating_sub(records.len() as u64);
@@ -181,6 +194,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             self.n += 1;
             if let Some(last) = records.last() {
                 self.checkpoint = Checkpoint::At(last.sequence.clone());
+                self.sub_sequence = last.sub_sequence;
             }
             self.cut_at = Instant::now();
             self.unsettled = true;

@@ -18,6 +18,7 @@ mod map_commit;
 mod map_driver;
 mod map_run;
 mod missing;
+mod reading;
 mod role;
 mod runner;
 mod stage_driver;
@@ -26,6 +27,7 @@ mod worker;
 
 pub use config::{StateMismatch, Tables, Timing, WorkerConfig};
 pub use lane_stage::{LaneStage, split_marks};
+pub use reading::Reading;
 pub use role::Handle;
 pub use worker::{Worker, WorkerError};
 
@@ -84,6 +86,8 @@ pub(crate) enum DriveError {
     },
     #[error("batch {n} was cut by version {cut} of the stage, this is version {ours}: finish it with the old program")]
     Semantics { n: u64, cut: u32, ours: u32 },
+    #[error("batch {n} took aggregates apart in a way (code {code}) this program does not know")]
+    Aggregation { n: u64, code: u32 },
     #[error("the stage panicked")]
     Panicked,
     #[error("batch {n} recomputed differs from its cut (checksum {ours:08x}, cut {cut:08x})")]

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::role::Role;
 use super::task::ShardTask;
 use super::worker::Worker;
-use super::{DriveError, Exit, WorkerConfig};
+use super::{DriveError, Exit, Reading, WorkerConfig};
 use crate::commit::{Chunks, Epochs, Snapshots};
 use crate::lease::{Checkpoint, HeldLease, LeaseRow};
 use crate::log::{Log, StreamId};
@@ -33,6 +33,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 pub(super) struct StreamState {
     id: StreamId,
     role: Arc<dyn Role>,
+    reading: Reading,
     /// When the stream's input is known to be over.
     ends: watch::Receiver<Option<Instant>>,
     /// Tells the next stream that this one is done.
@@ -46,10 +47,11 @@ impl StreamState {
     pub(super) fn new(
         id: StreamId,
         role: Arc<dyn Role>,
+        reading: Reading,
         ends: watch::Receiver<Option<Instant>>,
         done: watch::Sender<Option<Instant>>,
     ) -> Self {
-        Self { id, role, ends, done, running: BTreeSet::new(), finished: BTreeSet::new() }
+        Self { id, role, reading, ends, done, running: BTreeSet::new(), finished: BTreeSet::new() }
     }
 }
 
@@ -140,6 +142,7 @@ impl<'a> Runner<'a> {
         let shard = Shard {
             context,
             role: Arc::clone(&stream.role),
+            reading: stream.reading.clone(),
             config: worker.config.clone(),
             table: Arc::clone(&worker.table),
             log: Arc::clone(&worker.log),
@@ -165,6 +168,7 @@ impl Drop for AbortOnDrop {
 struct Shard {
     context: ShardContext,
     role: Arc<dyn Role>,
+    reading: Reading,
     config: WorkerConfig,
     table: Arc<dyn Table>,
     log: Arc<dyn Log>,
@@ -234,6 +238,7 @@ impl Shard {
             epochs: Epochs::new(Arc::clone(&self.table), state.clone(), stream),
             snapshots: Snapshots::new(Arc::clone(&self.table), state),
             timing: self.config.timing,
+            reading: self.reading.clone(),
             leave: self.leave.clone(),
             ends: self.ends.clone(),
             metrics: self.metrics.clone(),

@@ -43,14 +43,7 @@ pub(crate) async fn drive(
     }
     let reading = CancellationToken::new();
     let _stop_reading = reading.clone().drop_guard();
-    let mut pages = fetch::spawn(
-        Arc::clone(&task.log),
-        task.stream().to_owned(),
-        task.context.shard.clone(),
-        run.start.clone(),
-        task.timing.poll,
-        reading,
-    );
+    let mut pages = fetch::spawn(task, run.start.clone(), reading);
     loop {
         if run.due() {
             run.commit(false).await?;
@@ -77,6 +70,7 @@ pub(crate) async fn drive(
                         run.stage.process(&record)?;
                         run.proceed().await?;
                         run.checkpoint = Checkpoint::At(record.sequence);
+                        run.sub_sequence = record.sub_sequence;
                         run.dirty = true;
                     }
                     run.stage.idle()?;
@@ -84,7 +78,9 @@ pub(crate) async fn drive(
                         task.metrics.progressed(task.stream(), task.lease.key());
                     }
                 }
-                Some(Fetched::ShardEnd) => {
+                Some(Fetched::Trimmed { after }) => task.trimmed(&after),
+                Some(end @ (Fetched::ShardEnd | Fetched::Gone)) => {
+                    task.ended(&end);
                     run.commit(true).await?;
                     return Ok(Exit::ShardEnd);
                 }
@@ -99,11 +95,13 @@ struct StageRun<'a> {
     task: &'a ShardTask,
     stage: &'a mut dyn Stage,
     output: Option<&'a str>,
-    start: crate::shard::Position,
+    start: fetch::Start,
     shard_ended: bool,
     saver: Saver,
     pages: Pages,
     checkpoint: Checkpoint,
+    /// Place of the checkpoint's record inside its aggregate, which is consumed whole.
+    sub_sequence: u64,
     committed: Instant,
     dirty: bool,
     /// Whether the input is over and read to its tip.
@@ -147,13 +145,14 @@ impl<'a> StageRun<'a> {
             task,
             stage,
             output,
-            start: fetch::start_position(&row.checkpoint, row.created_ms),
+            start: fetch::Start::behind(&row, &row.checkpoint, row.sub_sequence),
             shard_ended: row.checkpoint == Checkpoint::ShardEnd,
             pages,
             saver: Saver::new(task.chunks.clone(), task.lease.key(), fence, kept, found.directory),
             dirty,
             resolution,
             checkpoint: row.checkpoint,
+            sub_sequence: row.sub_sequence,
             committed: Instant::now(),
             at_end: false,
         })
@@ -199,6 +198,7 @@ impl<'a> StageRun<'a> {
         let mut saved = self.stage.save()?;
         saved.extend(page_parts);
         let checkpoint = if shard_end { Checkpoint::ShardEnd } else { self.checkpoint.clone() };
+        let sub_sequence = if shard_end { 0 } else { self.sub_sequence };
         let stage = &mut *self.stage;
         let put = self.saver.put(checkpoint.to_string(), saved, move |key| stage.keeps(owner(key)), stop);
         let (manifest, wrote) = put.await?;
@@ -206,7 +206,7 @@ impl<'a> StageRun<'a> {
         crash_point!("stage::after_chunks");
         let mut update = Update::new()
             .set(attribute::CHECKPOINT, Value::string(checkpoint.to_string()))
-            .set(attribute::SUB_SEQUENCE, Value::number(0))
+            .set(attribute::SUB_SEQUENCE, Value::number(sub_sequence))
             .set(attribute::MANIFEST, Value::B(manifest.encode_bytes()))
             .set(attribute::SWITCHES, Value::number(0))
             // As every checkpoint of KCL does; what an application left pending would outlive it here.

@@ -10,12 +10,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{DriveError, StateMismatch, Timing};
+use super::fetch::Fetched;
+use super::{DriveError, Reading, StateMismatch, Timing};
 use crate::commit::{Chunks, Epochs, Snapshots};
 use crate::lease::{HeldLease, attribute};
 use crate::log::Log;
 use crate::metrics::EngineMetrics;
-use crate::shard::ShardId;
+use crate::shard::{SequenceNumber, ShardId};
 use crate::stage::ShardContext;
 use crate::table::{Table, TableName, Update, Value};
 
@@ -32,6 +33,7 @@ pub(crate) struct ShardTask {
     pub(crate) epochs: Epochs,
     pub(crate) snapshots: Snapshots,
     pub(crate) timing: Timing,
+    pub(crate) reading: Reading,
     pub(crate) leave: CancellationToken,
     pub(crate) ends: watch::Receiver<Option<Instant>>,
     pub(crate) metrics: EngineMetrics,
@@ -47,6 +49,22 @@ impl ShardTask {
     /// Whether nothing new can be in the shard after what a read begun at `asked` saw.
     pub(crate) fn input_ended_before(&self, asked: Instant) -> bool {
         self.ends.borrow().is_some_and(|at| asked >= at)
+    }
+
+    /// Says that records behind `after` may have expired unread.
+    pub(crate) fn trimmed(&self, after: &SequenceNumber) {
+        self.metrics.trimmed(self.stream());
+        let (stream, shard) = (self.stream(), &self.context.shard);
+        tracing::error!(stream, %shard, %after, "records may have expired unread: the one last read is no longer there");
+    }
+
+    /// Says how the shard ended.
+    pub(crate) fn ended(&self, end: &Fetched) {
+        if matches!(end, Fetched::Gone) {
+            self.metrics.trimmed(self.stream());
+            let (stream, shard) = (self.stream(), &self.context.shard);
+            tracing::error!(stream, %shard, "the stream no longer has the shard: what was not read by now is lost");
+        }
     }
 
     /// The shards that came from this one.

@@ -3,7 +3,7 @@
 //! The worker never takes a lease; it runs those the leader assigned to it. Here: how a job is put together and started.
 //! Read next: [`super::runner`] (what runs), [`super::leader`] (who decides).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::WorkerConfig;
+use super::{Reading, WorkerConfig};
 use super::beat::{beat, enlist};
 use super::control::{ControlPlan, SourceControl};
 use super::leader::Leader;
@@ -55,6 +55,7 @@ pub struct Worker {
     clock: WallClock,
     pub(super) metrics: EngineMetrics,
     roles: Vec<RoleSpec>,
+    readings: BTreeMap<String, Reading>,
     /// All streams of the job, the input first, when this worker runs only some of the roles.
     job: Vec<String>,
     control: Option<ControlPlan>,
@@ -76,7 +77,7 @@ impl Worker {
         clock: WallClock,
         metrics: EngineMetrics,
     ) -> Self {
-        Self { config, table, log, clock, metrics, roles: Vec::new(), job: Vec::new(), control: None }
+        Self { config, table, log, clock, metrics, roles: Vec::new(), readings: BTreeMap::new(), job: Vec::new(), control: None }
     }
 
     /// Names the whole job, so that this worker can lead it whatever roles it runs itself.
@@ -135,7 +136,15 @@ impl Worker {
         kinds: FeedKinds,
         reducer: impl Fn(&ShardContext) -> R + Send + Sync + 'static,
     ) -> Self {
-        self.role(exchange, ReduceRole { reducer, lanes, kinds, output: output.map(str::to_owned) })
+        self.reading(exchange, Reading::default()).role(exchange, ReduceRole { reducer, lanes, kinds, output: output.map(str::to_owned) })
+    }
+
+    /// How a stream is read; call it behind `map`, `reduce` and `stage`, which choose: aggregates of the KPL are
+    /// taken apart, but not in an exchange stream, where only the engine writes.
+    #[must_use]
+    pub fn reading(mut self, stream: &str, reading: Reading) -> Self {
+        self.readings.insert(stream.to_owned(), reading);
+        self
     }
 
     /// Runs a plain stage over a stream.
@@ -172,7 +181,8 @@ impl Worker {
         for role in &self.roles {
             let id = self.identify(&role.stream).await?;
             let (done, next) = watch::channel(None);
-            streams.push(StreamState::new(id, Arc::clone(&role.role), std::mem::replace(&mut ends, next), done));
+            let reading = self.readings.get(&role.stream).cloned().unwrap_or_else(Reading::with_kpl);
+            streams.push(StreamState::new(id, Arc::clone(&role.role), reading, std::mem::replace(&mut ends, next), done));
         }
         let roles: BTreeSet<String> = self.roles.iter().map(|r| r.stream.clone()).collect();
         while let Err(e) = enlist(&*self.table, &self.config, &roles).await {

@@ -29,7 +29,7 @@ fn aggregate() -> Aggregate {
 
 fn record(n: u64, arrived_ms: i64, data: impl Into<Bytes>) -> Record {
     let sequence = SequenceNumber::new(&n.to_string()).unwrap();
-    Record { sequence, arrived_ms, partition_key: "agent".into(), data: data.into() }
+    Record { sequence, sub_sequence: 0, arrived_ms, partition_key: "agent".into(), data: data.into() }
 }
 
 fn line(start_ms: i64, src: &str, dst: &str, bytes: u64) -> String {

@@ -1,0 +1,125 @@
+//! Reads one shard into a bounded channel.
+//!
+//! The channel is the back-pressure: a slow stage stops the reading, never a renewal. A place that expired is taken anew
+//! behind the last record seen, so nothing is lost or repeated. `poll` reads, `outlet` takes aggregates apart and
+//! sends pages, `pace` says when to read again, `range` reads a cut batch a second time.
+//! Invariant: a page holds whole Kinesis records, so a commit between pages never cuts an aggregate.
+
+mod outlet;
+mod pace;
+mod poll;
+mod range;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::task::ShardTask;
+use crate::lease::{Checkpoint, LeaseRow};
+use crate::log::{Log, LogError, Record};
+use crate::shard::{Position, SequenceNumber, ShardId};
+use outlet::Outlet;
+use poll::Poll;
+
+pub(crate) use range::{Range, read_range};
+
+/// Pages waiting for the stage.
+const PAGES: usize = 2;
+
+/// What the fetcher found.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// Records in order, possibly none, and how far behind the tip they end.
+    Page { records: Vec<Record>, behind_ms: i64, asked: Instant },
+    /// Records behind this one may have expired unread; reading goes on with the oldest one left.
+    Trimmed { after: SequenceNumber },
+    /// A closed shard has been read to its end.
+    ShardEnd,
+    /// The stream no longer has the shard: it was closed, and its last record has expired. What was not read by now is
+    /// lost, and nothing more will come.
+    Gone,
+}
+
+/// Where reading goes on.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    position: Position,
+    /// This and everything before it is consumed: (sequence, sub-sequence).
+    consumed: Option<(SequenceNumber, u64)>,
+    /// Until then (epoch milliseconds) a producer may hold an outdated map of this shard.
+    resharded_until_ms: Option<i64>,
+}
+
+/// How long after a reshard producers may aggregate by the old shard map.
+const RESHARD_MS: i64 = 15 * 60 * 1000;
+
+impl Start {
+    /// Behind `checkpoint` (with its sub-sequence) of the shard with this row.
+    ///
+    /// Reading begins AT the checkpoint's record and not after it: a KCL application may have consumed half of an
+    /// aggregate, and a first record that is another one shows that records have expired unread.
+    pub(crate) fn behind(row: &LeaseRow, checkpoint: &Checkpoint, sub_sequence: u64) -> Self {
+        let (position, consumed) = match checkpoint {
+            Checkpoint::TrimHorizon | Checkpoint::ShardEnd => (Position::TrimHorizon, None),
+            // LATEST would lose what arrives between the row's creation and the first read.
+            Checkpoint::Latest | Checkpoint::AtTimestamp => (Position::AtTimestamp(row.created_ms), None),
+            Checkpoint::At(sequence) => (Position::At(sequence.clone()), Some((sequence.clone(), sub_sequence))),
+        };
+        let resharded = !row.parents.is_empty();
+        let resharded_until_ms = resharded.then(|| row.created_ms.saturating_add(RESHARD_MS));
+        Self { position, consumed, resharded_until_ms }
+    }
+}
+
+/// Reads on until `stop`.
+pub(crate) fn spawn(task: &ShardTask, start: Start, stop: CancellationToken) -> mpsc::Receiver<Fetched> {
+    let (sender, receiver) = mpsc::channel(PAGES);
+    let place = Place {
+        log: Arc::clone(&task.log),
+        stream: task.stream().to_owned(),
+        shard: task.context.shard.clone(),
+        position: start.position.clone(),
+    };
+    let outlet = Outlet::new(task, start, sender.clone());
+    let poll = Poll::new(place, task.timing.poll, task.timing.idle_poll, outlet);
+    tokio::spawn(async move {
+        let reading = async {
+            // An error says that the stage is gone. Otherwise hold the channel open: its closing would look like a fault.
+            if poll.run().await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = sender.closed() => {}
+            () = reading => {}
+        }
+    });
+    receiver
+}
+
+/// Where a reader stands.
+#[derive(Debug)]
+struct Place {
+    log: Arc<dyn Log>,
+    stream: String,
+    shard: ShardId,
+    position: Position,
+}
+
+impl Place {
+    /// Whether "not found" means that the shard alone is gone; a missing stream is a fault that somebody must see.
+    async fn is_gone(&self) -> Result<bool, LogError> {
+        is_gone(&*self.log, &self.stream, &self.shard).await
+    }
+}
+
+async fn is_gone(log: &dyn Log, stream: &str, shard: &ShardId) -> Result<bool, LogError> {
+    Ok(!log.shards(stream).await?.iter().any(|s| s.id == *shard))
+}
+
+#[cfg(test)]
+mod tests;
