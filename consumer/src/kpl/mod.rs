@@ -3,14 +3,16 @@
 //! The format is the Kinesis Producer Library's: magic, a protobuf message, the MD5 of that message. Here: [`split`],
 //! which turns one Kinesis record into the records it stands for, as a pure function of its bytes, the shard's hash
 //! range and [`Kpl`], so that a batch recomputed later sees the same records. Not here: reading (`run::fetch`
-//! calls it where records enter), producing aggregates.
+//! calls it where records enter).
 //!
 //! Invariant: whatever is not exactly an aggregate comes out unchanged as one plain record, with the reason. Sub-records
 //! are slices of the aggregate's buffer; nothing is copied, and memory stays below 20 times the aggregate's size.
 
+mod join;
 mod split;
 mod wire;
 
+pub use join::{Joined, join};
 pub use split::{Reason, Split, hash_key, split};
 
 /// What happens to a sub-record whose hash key lies outside its shard's range.

@@ -14,7 +14,7 @@ use super::{Kpl, OutOfRange};
 use crate::log::Record;
 use crate::shard::HashRange;
 
-const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
+pub(super) const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 const DIGEST: usize = 16;
 
 /// Why a record that begins like an aggregate is none.

@@ -4,7 +4,6 @@
 //! manifest. Nothing after a failed step happens, and everything since the last commit happens again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
