@@ -42,7 +42,10 @@ fn apart_with(kpl: Kpl, range: HashRange, data: impl Into<Bytes>) -> Result<(Vec
 }
 
 fn texts(records: &[Record]) -> Vec<String> {
-    records.iter().map(|r| format!("{}:{}:{}", r.sub_sequence, r.partition_key, String::from_utf8_lossy(&r.data))).collect()
+    records
+        .iter()
+        .map(|r| format!("{}:{}:{}", r.sub_sequence, r.partition_key, String::from_utf8_lossy(&r.data)))
+        .collect()
 }
 
 #[test]
@@ -59,7 +62,8 @@ fn what_is_no_aggregate_is_one_plain_record_with_the_reason() {
     let good = aggregate(&["a"], &[], &[sub(0, None, "x")]);
     let mut wrong_md5 = good.clone();
     *wrong_md5.last_mut().unwrap() ^= 1;
-    let missing = [SubRecord { data: None, ..sub(0, None, "") }, SubRecord { partition_key: None, ..sub(0, None, "x") }];
+    let missing =
+        [SubRecord { data: None, ..sub(0, None, "") }, SubRecord { partition_key: None, ..sub(0, None, "x") }];
     let cases: Vec<(&str, Vec<u8>, Option<Reason>)> = vec![
         ("empty", vec![], None),
         ("text", b"hello".to_vec(), None),
@@ -76,7 +80,11 @@ fn what_is_no_aggregate_is_one_plain_record_with_the_reason() {
         ("hash key that is no number", aggregate(&["a"], &["x1"], &[sub(0, Some(0), "x")]), Some(Reason::Undecodable)),
         ("without data", aggregate(&["a"], &[], &missing[..1]), Some(Reason::Undecodable)),
         ("without key", aggregate(&["a"], &[], &missing[1..]), Some(Reason::Undecodable)),
-        ("one bad among good", aggregate(&["a"], &[], &[sub(0, None, "x"), sub(9, None, "y")]), Some(Reason::Undecodable)),
+        (
+            "one bad among good",
+            aggregate(&["a"], &[], &[sub(0, None, "x"), sub(9, None, "y")]),
+            Some(Reason::Undecodable),
+        ),
     ];
     for (what, bytes, reason) in cases {
         let before = record(bytes.clone());
@@ -113,7 +121,8 @@ fn exactly_the_sub_records_outside_the_range_are_dropped_or_kept_and_counted() {
 fn unknown_fields_such_as_tags_are_passed_over() {
     let mut with_tag = sub(0, None, "x").encode_to_vec();
     with_tag.extend_from_slice(&[0x22, 3, 0x0A, 1, b'k']);
-    let message = AggregatedRecord { partition_keys: vec!["a".into()], hash_keys: vec![], records: vec![with_tag.into()] };
+    let message =
+        AggregatedRecord { partition_keys: vec!["a".into()], hash_keys: vec![], records: vec![with_tag.into()] };
     assert_eq!(texts(&apart(framed(&message.encode_to_vec())).unwrap().0), ["0:a:x"]);
 }
 
@@ -133,7 +142,8 @@ fn an_aggregate_of_ten_megabytes_or_of_a_hundred_thousand_records_is_taken_apart
 
 #[test]
 fn the_stored_code_of_the_settings_comes_back_and_an_unknown_one_is_refused() {
-    let all = [OutOfRange::Drop, OutOfRange::Keep].map(|out_of_range| [true, false].map(|verify_md5| Kpl { verify_md5, out_of_range }));
+    let all = [OutOfRange::Drop, OutOfRange::Keep]
+        .map(|out_of_range| [true, false].map(|verify_md5| Kpl { verify_md5, out_of_range }));
     for kpl in all.into_iter().flatten().map(Some).chain([None]) {
         assert_eq!(Kpl::from_code(Kpl::code(kpl)), Ok(kpl));
     }

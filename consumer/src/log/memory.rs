@@ -17,6 +17,9 @@ const PAGE_RECORDS: usize = 10_000;
 struct MemoryShard {
     shard: Shard,
     records: Vec<Record>,
+    /// Number of records that expired.
+    trimmed: usize,
+    expired: bool,
 }
 
 #[derive(Debug)]
@@ -26,7 +29,7 @@ struct MemoryStream {
     next_sequence: u64,
 }
 
-/// Streams in memory. Nothing is throttled, trimmed or expired.
+/// Streams in memory. Nothing is throttled, and records expire only when they are told to.
 #[derive(Debug)]
 pub struct MemoryLog {
     streams: Mutex<BTreeMap<String, MemoryStream>>,
@@ -82,6 +85,24 @@ impl MemoryLog {
         }
     }
 
+    /// Records of a shard up to and with this one expire: reading begins behind them, as at a trim horizon.
+    pub fn trim(&self, stream: &str, shard: &ShardId, last: &SequenceNumber) {
+        if let Some(stream) = self.lock().get_mut(stream)
+            && let Some(shard) = stream.shards.iter_mut().find(|m| m.shard.id == *shard)
+        {
+            shard.trimmed = shard.records.partition_point(|r| r.sequence <= *last);
+        }
+    }
+
+    /// A closed shard whose last record expired: the stream knows it no longer.
+    pub fn expire(&self, stream: &str, shard: &ShardId) {
+        if let Some(stream) = self.lock().get_mut(stream)
+            && let Some(shard) = stream.shards.iter_mut().find(|m| m.shard.id == *shard)
+        {
+            shard.expired = true;
+        }
+    }
+
     /// Every record of a stream, shard by shard, for oracles.
     pub fn dump(&self, stream: &str) -> Vec<Record> {
         let streams = self.lock();
@@ -96,7 +117,8 @@ impl MemoryLog {
 impl MemoryStream {
     fn open(&mut self, range: HashRange, parents: Vec<ShardId>) {
         let id = ShardId::new(format!("shardId-{:012}", self.shards.len()));
-        self.shards.push(MemoryShard { shard: Shard { id, parents, range, closed: false }, records: Vec::new() });
+        let shard = Shard { id, parents, range, closed: false };
+        self.shards.push(MemoryShard { shard, records: Vec::new(), trimmed: 0, expired: false });
     }
 
     fn close(&mut self, id: &ShardId) -> Option<HashRange> {
@@ -137,13 +159,14 @@ impl Log for MemoryLog {
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, LogError> {
         let streams = self.lock();
         let stream = streams.get(stream).ok_or_else(|| not_found(stream))?;
-        Ok(stream.shards.iter().map(|m| m.shard.clone()).collect())
+        Ok(stream.shards.iter().filter(|m| !m.expired).map(|m| m.shard.clone()).collect())
     }
 
     async fn seek(&self, stream: &str, shard: &ShardId, position: &Position) -> Result<ReadToken, LogError> {
         let streams = self.lock();
         let shards = &streams.get(stream).ok_or_else(|| not_found(stream))?.shards;
-        let index = shards.iter().position(|m| m.shard.id == *shard).ok_or_else(|| not_found(shard.as_str()))?;
+        let index =
+            shards.iter().position(|m| m.shard.id == *shard && !m.expired).ok_or_else(|| not_found(shard.as_str()))?;
         let records = &shards[index].records;
         let offset = match position {
             Position::TrimHorizon => 0,
@@ -160,7 +183,9 @@ impl Log for MemoryLog {
         let (index, offset): (usize, usize) = (index.parse().map_err(|_| bad())?, offset.parse().map_err(|_| bad())?);
         let now_ms = self.now_ms();
         let streams = self.lock();
-        let shard = streams.get(stream).and_then(|s| s.shards.get(index)).ok_or_else(|| not_found(stream))?;
+        let shard = streams.get(stream).and_then(|s| s.shards.get(index)).filter(|m| !m.expired);
+        let shard = shard.ok_or_else(|| not_found(stream))?;
+        let offset = offset.max(shard.trimmed);
         let end = shard.records.len().min(offset + PAGE_RECORDS);
         let records = shard.records.get(offset..end).unwrap_or_default().to_vec();
         let unread = shard.records.get(end);

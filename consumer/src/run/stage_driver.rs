@@ -77,9 +77,14 @@ pub(crate) async fn drive(
                         task.metrics.progressed(task.stream(), task.lease.key());
                     }
                 }
-                Some(Fetched::Trimmed { after }) => task.trimmed(&after),
+                Some(Fetched::Trimmed { after }) => {
+                    task.trimmed(&after);
+                    run.stage.lost(ShardLoss::Trimmed);
+                }
                 Some(end @ (Fetched::ShardEnd | Fetched::Gone)) => {
-                    task.ended(&end);
+                    if task.ended(&end) {
+                        run.stage.lost(ShardLoss::Trimmed);
+                    }
                     run.commit(true).await?;
                     return Ok(Exit::ShardEnd);
                 }

@@ -58,13 +58,15 @@ impl ShardTask {
         tracing::error!(stream, %shard, %after, "records may have expired unread: the one last read is no longer there");
     }
 
-    /// Says how the shard ended.
-    pub(crate) fn ended(&self, end: &Fetched) {
-        if matches!(end, Fetched::Gone) {
+    /// Says how the shard ended; `true`: by vanishing, with whatever was unread.
+    pub(crate) fn ended(&self, end: &Fetched) -> bool {
+        let gone = matches!(end, Fetched::Gone);
+        if gone {
             self.metrics.trimmed(self.stream());
             let (stream, shard) = (self.stream(), &self.context.shard);
             tracing::error!(stream, %shard, "the stream no longer has the shard: what was not read by now is lost");
         }
+        gone
     }
 
     /// The shards that came from this one.

@@ -11,13 +11,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Reading, WorkerConfig};
 use super::beat::{beat, enlist};
 use super::control::{ControlPlan, SourceControl};
 use super::leader::Leader;
 use super::map_driver::Exchange;
 use super::role::{Handle, MapRole, ReduceRole, Role, StageRole};
 use super::runner::{Runner, StreamState};
+use super::{Reading, WorkerConfig};
 use crate::clock::WallClock;
 use crate::commit::Snapshot;
 use crate::exchange::{FeedKinds, Lanes};
@@ -77,7 +77,17 @@ impl Worker {
         clock: WallClock,
         metrics: EngineMetrics,
     ) -> Self {
-        Self { config, table, log, clock, metrics, roles: Vec::new(), readings: BTreeMap::new(), job: Vec::new(), control: None }
+        Self {
+            config,
+            table,
+            log,
+            clock,
+            metrics,
+            roles: Vec::new(),
+            readings: BTreeMap::new(),
+            job: Vec::new(),
+            control: None,
+        }
     }
 
     /// Names the whole job, so that this worker can lead it whatever roles it runs itself.
@@ -136,7 +146,8 @@ impl Worker {
         kinds: FeedKinds,
         reducer: impl Fn(&ShardContext) -> R + Send + Sync + 'static,
     ) -> Self {
-        self.reading(exchange, Reading::default()).role(exchange, ReduceRole { reducer, lanes, kinds, output: output.map(str::to_owned) })
+        self.reading(exchange, Reading::default())
+            .role(exchange, ReduceRole { reducer, lanes, kinds, output: output.map(str::to_owned) })
     }
 
     /// How a stream is read; call it behind `map`, `reduce` and `stage`, which choose: aggregates of the KPL are
@@ -182,7 +193,13 @@ impl Worker {
             let id = self.identify(&role.stream).await?;
             let (done, next) = watch::channel(None);
             let reading = self.readings.get(&role.stream).cloned().unwrap_or_else(Reading::with_kpl);
-            streams.push(StreamState::new(id, Arc::clone(&role.role), reading, std::mem::replace(&mut ends, next), done));
+            streams.push(StreamState::new(
+                id,
+                Arc::clone(&role.role),
+                reading,
+                std::mem::replace(&mut ends, next),
+                done,
+            ));
         }
         let roles: BTreeSet<String> = self.roles.iter().map(|r| r.stream.clone()).collect();
         while let Err(e) = enlist(&*self.table, &self.config, &roles).await {

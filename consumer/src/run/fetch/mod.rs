@@ -17,9 +17,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::task::ShardTask;
+use super::{Reading, Timing};
 use crate::lease::{Checkpoint, LeaseRow};
 use crate::log::{Log, LogError, Record};
+use crate::metrics::EngineMetrics;
 use crate::shard::{Position, SequenceNumber, ShardId};
+use crate::stage::ShardContext;
 use outlet::Outlet;
 use poll::Poll;
 
@@ -73,17 +76,25 @@ impl Start {
     }
 }
 
-/// Reads on until `stop`.
+/// Reads the task's shard on until `stop`.
 pub(crate) fn spawn(task: &ShardTask, start: Start, stop: CancellationToken) -> mpsc::Receiver<Fetched> {
+    read_on(&task.context, Arc::clone(&task.log), &task.reading, &task.timing, task.metrics.clone(), start, stop)
+}
+
+fn read_on(
+    shard: &ShardContext,
+    log: Arc<dyn Log>,
+    reading: &Reading,
+    timing: &Timing,
+    metrics: EngineMetrics,
+    start: Start,
+    stop: CancellationToken,
+) -> mpsc::Receiver<Fetched> {
     let (sender, receiver) = mpsc::channel(PAGES);
-    let place = Place {
-        log: Arc::clone(&task.log),
-        stream: task.stream().to_owned(),
-        shard: task.context.shard.clone(),
-        position: start.position.clone(),
-    };
-    let outlet = Outlet::new(task, start, sender.clone());
-    let poll = Poll::new(place, task.timing.poll, task.timing.idle_poll, outlet);
+    let (stream, position) = (shard.stream.name.clone(), start.position.clone());
+    let place = Place { log, stream, shard: shard.shard.clone(), position };
+    let outlet = Outlet::new(shard, reading.kpl, metrics, start, sender.clone());
+    let poll = Poll::new(place, timing.poll, timing.idle_poll, outlet);
     tokio::spawn(async move {
         let reading = async {
             // An error says that the stage is gone. Otherwise hold the channel open: its closing would look like a fault.

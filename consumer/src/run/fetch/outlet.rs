@@ -13,8 +13,8 @@ use super::{Fetched, Start};
 use crate::kpl::{Kpl, Split, split};
 use crate::log::Record;
 use crate::metrics::EngineMetrics;
-use crate::run::task::ShardTask;
 use crate::shard::{HashRange, SequenceNumber};
+use crate::stage::ShardContext;
 
 /// A page is sent when it holds this many records; aggregates can make many of a few.
 const PAGE_RECORDS: usize = 10_000;
@@ -52,17 +52,23 @@ struct Counts {
 }
 
 impl Outlet {
-    pub(super) fn new(task: &ShardTask, start: Start, sender: mpsc::Sender<Fetched>) -> Self {
+    pub(super) fn new(
+        shard: &ShardContext,
+        kpl: Option<Kpl>,
+        metrics: EngineMetrics,
+        start: Start,
+        sender: mpsc::Sender<Fetched>,
+    ) -> Self {
         Self {
             sender,
-            kpl: task.reading.kpl,
-            range: task.context.range,
+            kpl,
+            range: shard.range,
             expected: start.consumed.as_ref().map(|(sequence, _)| sequence.clone()),
             consumed: start.consumed,
             resharded_until_ms: start.resharded_until_ms,
-            metrics: task.metrics.clone(),
-            stream: task.stream().to_owned(),
-            shard: task.context.shard.as_str().to_owned(),
+            metrics,
+            stream: shard.stream.name.clone(),
+            shard: shard.shard.as_str().to_owned(),
             counts: Counts::default(),
             alarmed: None,
         }
@@ -160,7 +166,13 @@ impl Outlet {
         }
         for (reason, records) in counts.plain {
             self.metrics.kpl_undecodable(&self.stream, reason, records);
-            tracing::debug!(stream = self.stream, shard = self.shard, reason, records, "look like aggregates and are none");
+            tracing::debug!(
+                stream = self.stream,
+                shard = self.shard,
+                reason,
+                records,
+                "look like aggregates and are none"
+            );
         }
         for (resharded, records) in counts.outside {
             self.metrics.kpl_out_of_range(&self.stream, &self.shard, resharded, records);
@@ -168,7 +180,13 @@ impl Outlet {
                 self.alarmed = Some(Instant::now());
                 let action = self.kpl.map(|kpl| kpl.out_of_range);
                 let (stream, shard) = (&self.stream, &self.shard);
-                tracing::error!(stream, shard, records, ?action, "aggregated records outside the shard's hash range, away from a reshard");
+                tracing::error!(
+                    stream,
+                    shard,
+                    records,
+                    ?action,
+                    "aggregated records outside the shard's hash range, away from a reshard"
+                );
             }
         }
     }
