@@ -13,7 +13,7 @@ use flowshift_consumer::lease::{Checkpoint, WorkerId, attribute, new_row};
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log, Record};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{StateMismatch, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::shard::{HashRange, SequenceNumber, ShardId};
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
 use flowshift_consumer::table::memory::MemoryTable;
@@ -134,7 +134,8 @@ impl World {
         let mut started = self.started.lock().unwrap();
         *started += 1;
         let worker = WorkerId::new(format!("worker-{started}"));
-        let config = WorkerConfig { worker, tables: tables(), timing: Timing::default(), alone: false };
+        let (timing, state_mismatch) = (Timing::default(), StateMismatch::Fail);
+        let config = WorkerConfig { worker, tables: tables(), timing, alone: false, state_mismatch };
         let metrics = EngineMetrics::register(&prometheus::Registry::new(), "t").unwrap();
         let clock = {
             let log = Arc::clone(&self.log);
