@@ -6,9 +6,10 @@ use anyhow::Context;
 use flowshift_consumer::clock::WallClock;
 use flowshift_consumer::commit::Snapshot;
 use flowshift_consumer::exchange::{FeedKinds, Lanes};
+use flowshift_consumer::kpl::{Kpl, OutOfRange};
 use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::kinesis::KinesisLog;
-use flowshift_consumer::run::{Handle, StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Handle, Reading, StateMismatch, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::table::aws::DynamoTable;
 use flowshift_detector::Settings;
 use tokio::sync::{mpsc, watch};
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::Clients;
-use crate::config::{Config, SecretSource, StateMismatchPolicy, Webhook};
+use crate::config::{Config, InputSettings, KplOutOfRange, SecretSource, StateMismatchPolicy, Webhook};
 use crate::metrics::Metrics;
 use crate::stage::aggregate::Aggregate;
 use crate::stage::correlate::{Correlate, Deliveries, Outlet, Printer};
@@ -96,11 +97,14 @@ pub async fn run(
     if job.role != Role::Detect {
         let aggregate = Aggregate::new(lanes);
         worker = worker.map(&streams.flows, &streams.exchange, lanes, kinds, job.snapshot.clone(), aggregate);
+        worker = worker.reading(&streams.flows, reading(&config.input));
     }
     if job.role != Role::Aggregate {
         let detect = detect(&job, settings.clone());
         worker = worker.reduce(&streams.exchange, Some(&streams.evidence), lanes, kinds, detect);
-        worker = worker.stage(&streams.evidence, correlate(&job, settings, lanes, outlets));
+        let evidence = &streams.evidence;
+        worker = worker.stage(evidence, correlate(&job, settings, lanes, outlets));
+        worker = worker.reading(evidence, Reading::default());
     }
     worker.run(leave, end_input).await.context("the job cannot run")
 }
@@ -121,6 +125,15 @@ fn correlate(
 ) -> impl Fn(&flowshift_consumer::stage::ShardContext, Handle) -> Correlate + Send + Sync + 'static {
     let metrics = job.metrics.pipeline.clone();
     move |_, handle| Correlate::new(settings.clone(), lanes.count(), outlets.open(&handle), metrics.clone())
+}
+
+/// How the flows stream is read.
+fn reading(input: &InputSettings) -> Reading {
+    let out_of_range = match input.kpl_out_of_range {
+        KplOutOfRange::Drop => OutOfRange::Drop,
+        KplOutOfRange::Keep => OutOfRange::Keep,
+    };
+    Reading { kpl: Some(Kpl { verify_md5: input.kpl_verify_md5, out_of_range }) }
 }
 
 fn worker_config(job: &Job) -> WorkerConfig {

@@ -17,8 +17,8 @@
 //! * **A seed reproduces a run.** Time is tokio's, the wall clock is an argument, streams and tables are traits.
 //!
 //! Not promised: side effects outside the state are the stage's own business (a [`Handle`](run::Handle) tells when the
-//! lease is lost). Records that expire before they were read are gone. This width reads by polling, leaves de-aggregation
-//! to the stage, starts every new row at the oldest record, and is not to run beside live workers of a Java KCL
+//! lease is lost). Records that expire before they were read are gone, which is counted and told to the stage. This
+//! width reads by polling, starts every new row at the oldest record, and is not to run beside live workers of a Java KCL
 //! application on the same lease table.
 //!
 //! # A stage in twenty lines

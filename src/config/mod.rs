@@ -28,8 +28,8 @@ pub use keys::schema;
 pub use layer::{Loaded, Override, Sources, load};
 pub use settings::{
     AdminSettings, AwsSettings, CollectSettings, DetectorSettings, EngineSettings, InputFormat, InputSettings,
-    JobSettings, LogFormat, LogLevel, LogSettings, Settings, StateMismatchPolicy, StreamSettings, TableSettings,
-    TopologySettings, WebhookSettings,
+    JobSettings, KplOutOfRange, LogFormat, LogLevel, LogSettings, Settings, StateMismatchPolicy, StreamSettings,
+    TableSettings, TopologySettings, WebhookSettings,
 };
 pub use show::{example, show};
 pub use span::Span;

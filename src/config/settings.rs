@@ -140,12 +140,27 @@ impl InputFormat {
     }
 }
 
+/// What happens to a record inside a KPL aggregate whose hash key lies outside its shard's range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KplOutOfRange {
+    /// Dropped and counted, as KCL does: after a reshard the KPL sends such records again to the right shard.
+    #[default]
+    Drop,
+    /// Kept and counted: for producers that are not the KPL and place their aggregates anywhere.
+    Keep,
+}
+
 /// `[input]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct InputSettings {
     /// Format of the records: `auto`, `agent`, `flow-batch` or `json-lines`.
     pub format: InputFormat,
+    /// Records of KPL aggregates outside their shard's hash range: `drop` or `keep`.
+    pub kpl_out_of_range: KplOutOfRange,
+    /// Whether the MD5 of a KPL aggregate must be right; `false` takes anything that decodes for an aggregate.
+    pub kpl_verify_md5: bool,
     /// Interval of an agent's report that has no predecessor to measure it from.
     pub agent_interval: Span,
     /// How long agent reports and flow batches may be late: event time waits this long behind the newest record.
@@ -160,6 +175,8 @@ impl Default for InputSettings {
     fn default() -> Self {
         Self {
             format: InputFormat::Auto,
+            kpl_out_of_range: KplOutOfRange::Drop,
+            kpl_verify_md5: true,
             agent_interval: Span::secs(30),
             lateness_reports: Span::secs(60),
             lateness_flow_logs: Span::secs(15 * 60),
