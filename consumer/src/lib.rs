@@ -66,7 +66,8 @@
 //! 3. [`commit`]: chunks, manifests, fences, cuts: how state and checkpoint move together.
 //! 4. [`lease`]: the row that is the only commit point, and who may write it.
 //! 5. [`exchange`]: what travels from mappers to lanes: numbered batches, marks, source set, watermarks.
-//! 6. [`log`] and [`table`]: the seams to Kinesis and DynamoDB, each with a twin in memory; [`shard`], [`clock`].
+//! 6. [`log`] and [`table`]: the seams to Kinesis and DynamoDB, each with a twin in memory; [`shard`], [`clock`];
+//!    [`kpl`]: records inside records.
 //! 7. [`inspect`]: reading committed state from outside; [`resolve`]: an operator's way past a loss; [`metrics`];
 //!    [`aws`]: how answers are sorted and counted.
 //!
