@@ -10,6 +10,7 @@ use flowshift_consumer::clock::WallClock;
 use flowshift_consumer::commit::Snapshot;
 use flowshift_consumer::exchange::{FeedKinds, Lanes};
 use flowshift_consumer::inspect;
+use flowshift_consumer::kpl::{Joined, join};
 use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log};
@@ -164,7 +165,10 @@ impl World {
     }
 
     /// Puts records: most in time, some late, few of the future.
+    ///
+    /// Half of them as one KPL aggregate, which lies where its records do.
     pub(crate) async fn produce(&mut self, count: u32) {
+        let (place, mut joined) = (self.chance.random::<u128>(), Vec::new());
         for _ in 0..count {
             // The second feed kind is rare, so that sources go idle for it and come back.
             let kind = u8::from(self.chance.random_bool(0.06));
@@ -176,8 +180,16 @@ impl World {
             };
             let data = Bytes::from(format!("{key} {}", self.log.now_ms() - age));
             let partition_key = self.chance.random_range(0..1000).to_string();
-            self.log.append(INPUT, &[Entry { partition_key, hash_key: None, data }]).await.unwrap();
             *self.produced.entry(key).or_default() += 1;
+            if self.chance.random_bool(0.5) {
+                joined.push(Joined { partition_key, hash_key: Some(place), data });
+            } else {
+                self.log.append(INPUT, &[Entry { partition_key, hash_key: None, data }]).await.unwrap();
+            }
+        }
+        if !joined.is_empty() {
+            let entry = Entry { partition_key: "aggregate".into(), hash_key: Some(place), data: join(&joined) };
+            self.log.append(INPUT, &[entry]).await.unwrap();
         }
     }
 
