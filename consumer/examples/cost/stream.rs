@@ -93,7 +93,13 @@ impl Stream {
             tail.gone += 1;
         }
         let (partition_key, data) = (entry.partition_key.clone(), entry.data.clone());
-        tail.records.push_back(Record { sequence: sequence.clone(), arrived_ms: now_ms, partition_key, data });
+        tail.records.push_back(Record {
+            sequence: sequence.clone(),
+            sub_sequence: 0,
+            arrived_ms: now_ms,
+            partition_key: partition_key.into(),
+            data,
+        });
         Ok(sequence)
     }
 }
