@@ -130,6 +130,10 @@ pub struct Run {
     /// Find incidents, print them, and post nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// On SIGTERM end the input: judge and deliver everything in the streams, then exit. For the last worker of a job
+    /// whose input is finite: stop the others first. Without it SIGTERM commits and leaves
+    #[arg(long)]
+    pub drain: bool,
     /// Print every event as a JSON line
     #[arg(long)]
     pub json: bool,

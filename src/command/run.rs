@@ -1,8 +1,12 @@
 //! `flowshift run`: the stages against AWS.
+//!
+//! SIGTERM commits and leaves to the other workers of the job. With `--drain` it ends the input instead: for the last
+//! worker of a job whose input is finite. Everything that is in the streams is judged and delivered before it exits.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, load, print_line, services};
@@ -39,10 +43,22 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
         deliver: !args.dry_run,
         alone: false,
     };
-    // Streams of a live network do not end.
-    let (_never, end_input) = watch::channel(None);
-    let leaving: CancellationToken = leave.clone();
-    let ended = app::run(job, leaving, end_input).await;
+    // Streams of a live network do not end, unless they are said to.
+    let (ends, end_input) = watch::channel(None);
+    let leaving = if args.drain { CancellationToken::new() } else { leave.clone() };
+    let ending = async {
+        if args.drain {
+            leave.cancelled().await;
+            tracing::info!("the input ends here: finishing what is in the streams");
+            ends.send_replace(Some(Instant::now()));
+        }
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = app::run(job, leaving, end_input) => ended,
+        never = ending => match never {},
+    };
     admin.stop().await;
     Ok(ended?)
 }

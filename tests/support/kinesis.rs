@@ -8,9 +8,14 @@ use super::http::{Answer, post};
 
 /// One call in the JSON protocol of Kinesis; the emulator asks for no signature.
 pub(crate) fn call(endpoint: &str, operation: &str, request: &Value) -> Answer {
+    try_call(endpoint, operation, request).unwrap()
+}
+
+/// The same where the connection may break: faults cut answers.
+pub(crate) fn try_call(endpoint: &str, operation: &str, request: &Value) -> std::io::Result<Answer> {
     let target = format!("Kinesis_20131202.{operation}");
     let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
-    post(endpoint, "/", &headers, request.to_string().as_bytes()).unwrap()
+    post(endpoint, "/", &headers, request.to_string().as_bytes())
 }
 
 /// Puts payloads in order: all have the same partition key and so the same shard.
