@@ -26,7 +26,7 @@ use crate::stage::rules;
 use crate::webhook::{Deliverer, Endpoint, Gate, Secrets};
 
 /// Feed kinds of a job: reports and flow logs.
-const KINDS: u8 = 2;
+pub const KINDS: u8 = 2;
 /// Events waiting for the deliverer.
 const QUEUE: usize = 256;
 

@@ -5,9 +5,15 @@ mod support;
 
 use std::process::Output;
 
-use serde_json::Value;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use flowshift_consumer::exchange::{BatchPart, Envelope, Message, SourceId, Watermarks};
+use flowshift_consumer::log::StreamId;
+use flowshift_consumer::shard::ShardId;
+use serde_json::{Value, json};
 use support::site::Site;
-use support::{capture, tools};
+use support::{capture, kinesis, tools};
 
 /// Short times, so that watching an owner takes seconds.
 const SETTINGS: &str = "[engine]
@@ -33,13 +39,13 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn json(output: &Output) -> Value {
+fn parsed(output: &Output) -> Value {
     assert!(output.status.success(), "{}\n{}", output.status, text(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn leases(site: &Site) -> Vec<Value> {
-    json(&site.command(&["leases", "list", "--json"]))["leases"].as_array().unwrap().clone()
+    parsed(&site.command(&["leases", "list", "--json"]))["leases"].as_array().unwrap().clone()
 }
 
 fn owned(leases: &[Value]) -> bool {
@@ -108,7 +114,7 @@ fn leases_of_a_killed_local_are_released_and_taken_again() {
     assert!(text(&planned.stderr).contains("--yes"));
     assert_eq!(leases(&site), dead, "without --yes nothing changes");
 
-    let released = json(&site.command(&["leases", "release", "--worker", worker, "--yes", "--json"]));
+    let released = parsed(&site.command(&["leases", "release", "--worker", worker, "--yes", "--json"]));
     assert_eq!(released["released"].as_array().unwrap().len(), 4, "{released}");
     for (before, after) in dead.iter().zip(leases(&site)) {
         assert_eq!(after["owner"], Value::Null);
@@ -140,4 +146,89 @@ fn what_does_not_exist_is_named_with_what_does() {
     );
     assert!(said(&["leases", "release"]).contains("--worker"));
     program.finish();
+}
+
+/// A batch of a flows shard for lane 0 whose number leaves some out: for the lane, proof of loss.
+fn batch_after_a_gap(kinesis: &str, lease: &Value) -> Vec<u8> {
+    let summary = kinesis::call(kinesis, "DescribeStreamSummary", &json!({"StreamName": lease["stream"]}));
+    let summary: Value = serde_json::from_str(&summary.body).unwrap();
+    let created = summary["StreamDescriptionSummary"]["StreamCreationTimestamp"].as_f64().unwrap();
+    let stream =
+        StreamId { name: lease["stream"].as_str().unwrap().to_owned(), created_ms: (created * 1000.0).round() as i64 };
+    let part = BatchPart {
+        source: SourceId { stream, shard: ShardId::new(lease["shard"].as_str().unwrap()) },
+        epoch: lease["epoch"].as_u64().unwrap(),
+        n: lease["cut"]["n"].as_u64().unwrap() + 1_000,
+        part: 0,
+        parts: 1,
+        watermarks: Watermarks::NONE,
+        end: false,
+        children: Vec::new(),
+        expired: 0,
+        payload: Bytes::new(),
+    };
+    Envelope::encode(&Message::Batch(part)).to_vec()
+}
+
+#[test]
+fn a_shard_that_stopped_at_a_gap_goes_on_once_the_gap_is_resolved() {
+    let site = site();
+    let program = site.start();
+    capture::send_all(&program);
+    let flows = tools::until("a cut", || leases(&site).into_iter().find(|lease| lease["cut"]["n"].as_u64() > Some(2)));
+    let kinesis = program.kinesis.clone().unwrap();
+    let gaps = ["leases", "resolve", "gaps", "shardId-000000000000"];
+    let nothing = site.command(&gaps);
+    assert!(text(&nothing.stderr).contains("nothing is missing"), "{}", text(&nothing.stderr));
+
+    let data = STANDARD.encode(batch_after_a_gap(&kinesis, &flows));
+    let record = json!({"StreamName": "flowshift-exchange", "PartitionKey": "0", "Data": data});
+    assert_eq!(kinesis::call(&kinesis, "PutRecord", &record).status, 200);
+    tools::until("the shard stops", || (program.metric("flowshift_batch_gaps_total", &[]) > 0.0).then_some(()));
+    assert_eq!(program.metric("flowshift_lane_losses_total", &[]), 0.0);
+    let exchange = |of: &str| {
+        let lease = leases(&site).into_iter().find(|lease| lease["stream"] == "flowshift-exchange").unwrap();
+        lease[of].clone()
+    };
+    let stopped_at = exchange("checkpoint");
+
+    let planned = site.command(&gaps);
+    assert_eq!(planned.status.code(), Some(64));
+    assert!(text(&planned.stdout).contains("lane 0: batches after"), "{}", text(&planned.stdout));
+    assert!(text(&planned.stderr).contains("--yes"));
+    assert_eq!(exchange("resolution"), Value::Null, "without --yes nothing is written");
+
+    let decided = parsed(&site.command(&[&gaps[..], &["--yes", "--json"]].concat()));
+    assert_eq!(decided["lost"].as_array().unwrap().len(), 1, "{decided}");
+    tools::until("the shard goes on", || {
+        let passed = program.metric("flowshift_lane_losses_total", &["reason=\"gap\""]) > 0.0;
+        (passed && exchange("checkpoint") != stopped_at).then_some(())
+    });
+    program.finish();
+}
+
+#[test]
+fn state_that_can_be_used_is_not_discarded_by_accident() {
+    let site = site();
+    let program = site.start();
+    capture::send_all(&program);
+    tools::until("committed lanes", || {
+        leases(&site)
+            .into_iter()
+            .find(|lease| lease["stream"] == "flowshift-exchange" && lease["state_bytes"].as_u64() > Some(0))
+    });
+    program.kill();
+    let state = ["leases", "resolve", "state", "--stream", "exchange", "shardId-000000000000"];
+    let intact = site.command(&[&state[..], &["--yes"]].concat());
+    assert_eq!(intact.status.code(), Some(64));
+    assert!(text(&intact.stdout).contains("lane-"), "{}", text(&intact.stdout));
+    assert!(text(&intact.stderr).contains("add --force"), "{}", text(&intact.stderr));
+    let forced = site.command(&[&state[..], &["--yes", "--force"]].concat());
+    assert!(forced.status.success(), "{}", text(&forced.stderr));
+
+    let again = site.start();
+    tools::until("the state is discarded", || {
+        (again.metric("flowshift_state_discards_total", &["reason=\"operator\""]) > 0.0).then_some(())
+    });
+    again.finish();
 }

@@ -6,6 +6,8 @@
 //! told to the job by [`Reducer::incomplete`](crate::stage::Reducer::incomplete). Both ends write it to the log.
 //! Read next: [`crate::exchange::Loss`].
 
+mod missing;
+
 use std::fmt;
 
 use crate::lease::{LeaseRow, RowError, attribute};
@@ -13,6 +15,8 @@ use crate::log::{Entry, Log, PutError, put_all};
 use crate::run::Tables;
 use crate::shard::ShardId;
 use crate::table::{Condition, Table, TableError, Update, Value};
+
+pub use missing::{Missing, MissingError, missing};
 
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

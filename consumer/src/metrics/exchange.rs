@@ -21,14 +21,14 @@ impl EngineMetrics {
         }
     }
 
-    /// Lanes found batch numbers missing and went on, because the loss is known.
-    pub(crate) fn gaps_accepted(&self, stream: &str, gaps: u64) {
-        self.set.gaps.with_label_values(&[stream, "accepted"]).inc_by(gaps);
+    /// A lane found batches missing, or two that differ, and its shard stopped.
+    pub(crate) fn gap_stopped(&self, stream: &str) {
+        self.set.gaps.with_label_values(&[stream]).inc();
     }
 
-    /// A lane found a batch number missing and its shard stopped.
-    pub(crate) fn gap_stopped(&self, stream: &str) {
-        self.set.gaps.with_label_values(&[stream, "stopped"]).inc();
+    /// A lane goes on behind an accepted loss; `reason` is [`Loss::name`](crate::exchange::Loss::name).
+    pub(crate) fn lane_incomplete(&self, stream: &str, reason: &'static str) {
+        self.set.incomplete.with_label_values(&[stream, reason]).inc();
     }
 
     /// Number of input shards with this status.

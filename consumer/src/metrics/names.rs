@@ -82,8 +82,10 @@ engine_metrics! {
 
     // Exchange.
     batches: IntCounterVec = "batches_total" ["stream"] "Numbered batches cut and emitted.";
-    gaps: IntCounterVec = "batch_gaps_total" ["stream", "outcome"]
-        "Missing batch numbers found by lanes: accepted as known loss, or the shard stopped.";
+    gaps: IntCounterVec = "batch_gaps_total" ["stream"]
+        "Times a lane stopped its shard because batches were missing or differed; each retry counts.";
+    incomplete: IntCounterVec = "lane_losses_total" ["stream", "reason"]
+        "Losses after which a lane went on with incomplete windows, by reason: gap, expired or discarded.";
     watermark: GaugeVec = "source_watermark_timestamp_seconds" ["stream", "shard"]
         "Event time up to which an input shard is complete, Unix time; the lag is time() minus this.";
     lane_watermark: GaugeVec = "lane_watermark_timestamp_seconds" ["stream", "shard"]

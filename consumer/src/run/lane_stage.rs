@@ -14,6 +14,7 @@ use crate::exchange::{
     Applied, BatchPart, Control, Envelope, FeedKinds, LaneId, LaneState, Lanes, Loss, Message, Watermarks,
 };
 use crate::log::{Entry, Record};
+use crate::metrics::EngineMetrics;
 use crate::stage::{PageChange, Reducer, ShardContext, ShardLoss, Stage, StageError, StatePart};
 
 const MARKS: &str = "marks@";
@@ -63,6 +64,8 @@ pub struct LaneStage<R> {
     hurry: bool,
     /// How long the marks of a source are kept after its END, in milliseconds.
     keep_ms: i64,
+    /// Where losses and watermarks are counted, with the names of stream and shard.
+    metrics: Option<(EngineMetrics, String, String)>,
 }
 
 impl<R: Reducer> LaneStage<R> {
@@ -82,7 +85,15 @@ impl<R: Reducer> LaneStage<R> {
             undecodable: 0,
             hurry: false,
             keep_ms: TOMBSTONE_MS,
+            metrics: None,
         }
+    }
+
+    /// Counts losses and shows the lanes' watermark.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: EngineMetrics, context: &ShardContext) -> Self {
+        self.metrics = Some((metrics, context.stream.name.clone(), context.shard.to_string()));
+        self
     }
 
     /// Keys of all parts this shard writes, for the epochs.
@@ -112,7 +123,12 @@ impl<R: Reducer> LaneStage<R> {
 
     fn apply_batch(&mut self, lane: LaneId, part: &BatchPart, arrived_ms: i64) -> Result<(), StageError> {
         let Some(state) = self.states.get_mut(&lane) else { return Ok(()) };
-        let applied = state.apply_part(part, arrived_ms).map_err(|e| StageError::with(format!("lane {lane}"), e))?;
+        let applied = state.apply_part(part, arrived_ms).map_err(|e| {
+            if let Some((metrics, stream, _)) = &self.metrics {
+                metrics.gap_stopped(stream);
+            }
+            StageError::with(format!("lane {lane}"), e)
+        })?;
         if applied == Applied::Repeat {
             return Ok(());
         }
@@ -132,6 +148,9 @@ impl<R: Reducer> LaneStage<R> {
 
     fn incomplete(&mut self, lane: LaneId, loss: &Loss) {
         tracing::error!(%lane, %loss, "records are lost: the lane's windows are incomplete");
+        if let Some((metrics, stream, _)) = &self.metrics {
+            metrics.lane_incomplete(stream, loss.name());
+        }
         self.reducer.incomplete(lane, loss);
         self.dirty.insert(lane);
     }
@@ -288,6 +307,10 @@ impl<R: Reducer> Stage for LaneStage<R> {
 
     fn committed(&mut self) {
         self.hurry = false;
+        let slowest = self.states.values().map(|state| state.watermarks().get(0)).min();
+        if let (Some((metrics, stream, shard)), Some(mark)) = (&self.metrics, slowest) {
+            metrics.lane_watermark(stream, shard, mark);
+        }
     }
 
     fn finished(&self) -> bool {

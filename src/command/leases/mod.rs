@@ -1,11 +1,12 @@
 //! `flowshift leases …`: who reads which shard, how far it is, and the operator's hand in it.
 //!
 //! Everything here works from outside, through the tables, beside a running fleet or without one. `look` reads, `watch`
-//! finds out who lives, `list` and `release` are the commands. Invariant: nothing is written without `--yes`.
+//! finds out who lives, `list`, `release` and `resolve` are the commands. Invariant: nothing is written without `--yes`.
 
 mod list;
 mod look;
 mod release;
+mod resolve;
 mod watch;
 
 use super::Failure;
@@ -23,6 +24,12 @@ pub(super) async fn run(command: LeasesCommand) -> Result<(), Failure> {
         LeasesCommand::Release(args) => {
             let store = open(&args.place).await?;
             let done = release::run(&store, &args).await;
+            store.close().await;
+            done
+        }
+        LeasesCommand::Resolve(command) => {
+            let store = open(&resolve::decide(&command).place).await?;
+            let done = resolve::run(&store, &command).await;
             store.close().await;
             done
         }

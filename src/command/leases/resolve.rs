@@ -1,0 +1,151 @@
+//! `flowshift leases resolve …`: lets a shard go on that stopped at a proven loss.
+//!
+//! First what is lost is found and said, by the rules of the shard's owner; then, with `--yes`, the decision is written to
+//! the shard's row, where the owner finds it at its next try. Nothing is lost by the decision that was not lost before,
+//! except state that `state` discards.
+
+use anyhow::{Context, anyhow};
+use flowshift_consumer::clock::WallClock;
+use flowshift_consumer::commit::Chunks;
+use flowshift_consumer::exchange::FeedKinds;
+use flowshift_consumer::inspect;
+use flowshift_consumer::resolve::{self, Resolution};
+use flowshift_consumer::shard::ShardId;
+use serde_json::{Value, json};
+
+use super::look::{Lease, leases};
+use super::release::only_one;
+use crate::app::KINDS;
+use crate::cli::{Decide, ResolveCommand};
+use crate::command::store::Store;
+use crate::command::text_table::bytes;
+use crate::command::{Failure, print_line};
+use crate::stage::rules;
+
+/// How the command is to decide.
+pub(super) fn decide(command: &ResolveCommand) -> &Decide {
+    match command {
+        ResolveCommand::Gaps { decide, .. } | ResolveCommand::State { decide, .. } => decide,
+    }
+}
+
+pub(super) async fn run(store: &Store, command: &ResolveCommand) -> Result<(), Failure> {
+    match command {
+        ResolveCommand::Gaps { shard, decide, limit } => gaps(store, shard, decide, *limit).await,
+        ResolveCommand::State { shard, stream, decide, force } => state(store, shard, stream, decide, *force).await,
+    }
+}
+
+async fn gaps(store: &Store, shard: &str, decide: &Decide, limit: u64) -> Result<(), Failure> {
+    let stream = store.config.streams.exchange.clone();
+    let lease = one(store, &stream, shard).await?;
+    let id = store.log.identify(&stream).await.with_context(|| format!("stream {stream}"))?;
+    let lanes = (rules::lanes(&store.config).map_err(Failure::start)?, FeedKinds::new(KINDS));
+    let shard = ShardId::new(lease.shard.clone());
+    let found = resolve::missing((&store.table, &*store.log), &store.tables, &id, &shard, lanes, limit).await;
+    let found = found.with_context(|| format!("records of {stream}/{shard} behind its checkpoint"))?;
+    let losses: Vec<String> = found.losses.iter().map(|(lane, loss)| format!("lane {lane}: {loss}")).collect();
+    let looked = format!("{} records behind the checkpoint looked through", found.records);
+    let looked =
+        if found.to_tip { format!("{looked}, up to the tip") } else { format!("{looked}; there are more (--limit)") };
+    if !decide.json {
+        losses.iter().for_each(|loss| print_line(loss));
+        print_line(&looked);
+    }
+    if losses.is_empty() && found.to_tip {
+        return Err(Failure::usage(anyhow!("{stream}/{shard}: nothing is missing, so nothing was written")));
+    }
+    confirm(decide, "the lanes above go on with incomplete windows")?;
+    let now = WallClock::system().now_ms();
+    let written = resolve::accept_gaps(&*store.table, &store.tables, &stream, &shard, now).await;
+    let written = written.with_context(|| format!("decision for {stream}/{shard}"))?;
+    say(decide, &stream, &shard, &written, json!(losses))
+}
+
+async fn state(store: &Store, shard: &str, stream: &str, decide: &Decide, force: bool) -> Result<(), Failure> {
+    let stream = store.streams(Some(stream))?.remove(0);
+    let lease = one(store, &stream, shard).await?;
+    let shard = ShardId::new(lease.shard.clone());
+    let lost = lost_with_state(store, &stream, &lease).await?;
+    if !decide.json {
+        lost.lines.iter().for_each(|line| print_line(line));
+    }
+    if lost.parts == 0 && lost.problems == 0 {
+        return Err(Failure::usage(anyhow!("{stream}/{shard} has no committed state: nothing was written")));
+    }
+    if lost.problems == 0 && !force {
+        let why = "its state can be read and fits its checkpoint";
+        return Err(Failure::usage(anyhow!("{stream}/{shard}: {why}; nothing was written, add --force to discard it")));
+    }
+    confirm(decide, "all of this state is lost; the shard goes on at its checkpoint with none")?;
+    let written = resolve::discard_state(&*store.table, &store.tables, &stream, &shard).await;
+    let written = written.with_context(|| format!("decision for {stream}/{shard}"))?;
+    say(decide, &stream, &shard, &written, json!(lost.lines))
+}
+
+/// What goes with a shard's state.
+struct Lost {
+    parts: usize,
+    problems: usize,
+    lines: Vec<String>,
+}
+
+async fn lost_with_state(store: &Store, stream: &str, lease: &Lease) -> Result<Lost, Failure> {
+    let mut lost = Lost { parts: 0, problems: 0, lines: Vec::new() };
+    let row = match &lease.row {
+        Ok(row) => row,
+        Err(problem) => return Err(Failure::start(anyhow!("{problem}"))),
+    };
+    let Some(manifest) = &row.manifest else { return Ok(lost) };
+    let checkpoint = row.checkpoint.to_string();
+    if manifest.checkpoint != checkpoint {
+        lost.problems += 1;
+        lost.lines.push(format!("the state is of checkpoint {}, the row of {checkpoint}", manifest.checkpoint));
+    }
+    let id = store.log.identify(stream).await.with_context(|| format!("stream {stream}"))?;
+    let parts = match inspect::row_parts(&store.table, &store.tables, &id, row).await {
+        Ok(parts) => parts,
+        Err(error) => {
+            lost.problems += 1;
+            lost.lines.push(format!("the list of its parts cannot be read: {error}"));
+            return Ok(lost);
+        }
+    };
+    let chunks = Chunks::new(std::sync::Arc::clone(&store.table), store.tables.state(), id);
+    for part in parts {
+        lost.parts += 1;
+        let readable = match chunks.get(&part).await {
+            Ok(_) => "readable".to_owned(),
+            Err(error) => {
+                lost.problems += 1;
+                error.to_string()
+            }
+        };
+        lost.lines.push(format!("{}: {} of state, {readable}", part.key, bytes(part.length)));
+    }
+    Ok(lost)
+}
+
+async fn one(store: &Store, stream: &str, shard: &str) -> Result<Lease, Failure> {
+    let found = leases(store, &[stream.to_owned()]).await?;
+    let of_shard: Vec<&Lease> = found.iter().filter(|lease| lease.shard == shard).collect();
+    Ok(only_one(shard, &of_shard)?.clone())
+}
+
+fn confirm(decide: &Decide, consequence: &str) -> Result<(), Failure> {
+    if decide.yes {
+        return Ok(());
+    }
+    Err(Failure::usage(anyhow!("nothing was written: {consequence}; add --yes to decide so")))
+}
+
+fn say(decide: &Decide, stream: &str, shard: &ShardId, written: &Resolution, lost: Value) -> Result<(), Failure> {
+    if decide.json {
+        let all =
+            json!({"stream": stream, "shard": shard.to_string(), "resolution": written.to_string(), "lost": lost});
+        print_line(&serde_json::to_string_pretty(&all).map_err(Failure::start)?);
+    } else {
+        print_line(&format!("{stream}/{shard}: decision {written} is written; its owner takes it at its next try"));
+    }
+    Ok(())
+}
