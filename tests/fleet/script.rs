@@ -58,6 +58,8 @@ pub(crate) struct Fleet<'a> {
     job: &'a Job,
     chance: Chance,
     workers: [Option<Worker>; 4],
+    /// Slots still to be struck in this round: nobody is spared.
+    victims: Vec<usize>,
     /// What each process printed, in the order in which the processes ended.
     printed: Vec<Vec<String>>,
     /// Processes that ended by themselves, which none may.
@@ -69,7 +71,7 @@ impl<'a> Fleet<'a> {
     pub(crate) fn start(aws: &'a Aws, job: &'a Job, seed: u64) -> Self {
         let workers = std::array::from_fn(|slot| Some(launch(job, slot)));
         let chance = Chance::new(seed, 2);
-        Self { aws, job, chance, workers, printed: Vec::new(), deserted: Vec::new() }
+        Self { aws, job, chance, workers, victims: Vec::new(), printed: Vec::new(), deserted: Vec::new() }
     }
 
     /// Plays the whole script once.
@@ -96,20 +98,20 @@ impl<'a> Fleet<'a> {
     fn strike(&mut self, event: Event) {
         match event {
             Event::Kill => {
-                let slot = self.chance.below(4);
+                let slot = self.victim();
                 let worker = self.workers[slot].take().unwrap();
                 let printed = worker.kill();
                 self.printed.push(printed);
                 self.back(slot, "killed");
             }
             Event::Leave => {
-                let slot = self.chance.below(4);
+                let slot = self.victim();
                 let (printed, took) = self.workers[slot].take().unwrap().leave();
                 self.printed.push(printed);
                 self.back(slot, &format!("left in {took:?}"));
             }
             Event::Zombie => {
-                let slot = self.chance.below(4);
+                let slot = self.victim();
                 let worker = self.workers[slot].as_ref().unwrap();
                 worker.signal("STOP");
                 let asleep = FAILOVER + Duration::from_millis(2_000 + self.chance.below(2_000) as u64);
@@ -151,6 +153,14 @@ impl<'a> Fleet<'a> {
                 std::thread::sleep(Duration::from_millis(2_500));
             }
         }
+    }
+
+    fn victim(&mut self) -> usize {
+        if self.victims.is_empty() {
+            self.victims = (0..self.workers.len()).collect();
+            self.chance.shuffle(&mut self.victims);
+        }
+        self.victims.pop().unwrap()
     }
 
     /// The slot's next process, after a while without.
