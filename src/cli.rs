@@ -357,13 +357,42 @@ pub struct LeasesRelease {
 /// `flowshift state …`
 #[derive(Debug, Subcommand)]
 pub enum StateCommand {
+    /// Show what is stored of each shard: parts, generations, bytes, and what our own parts hold
+    ///
+    /// Reads and proves every part it shows; a part that cannot be proven is shown with the reason.
+    #[command(after_long_help = "Examples:\n  flowshift state inspect --data-dir ./data\n  \
+        flowshift state inspect --config flowshift.toml --lane 17 --json")]
+    Inspect(StateInspect),
     /// Print totals per pair over all panes and every reason counter, from committed state, as JSON
     Export {
-        /// Data folder of a stopped `local` run; without it the state is read from AWS
+        /// Write to this file instead of standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Data folder of a `local` run, running or not; without it the state is read from AWS
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
         /// Settings.
         #[command(flatten)]
         settings: Settings,
     },
+}
+
+/// `flowshift state inspect`
+#[derive(Debug, Args)]
+pub struct StateInspect {
+    /// Which job.
+    #[command(flatten)]
+    pub place: Place,
+    /// Only this stream: flows, exchange, evidence, or its name
+    #[arg(long, value_name = "STREAM")]
+    pub stream: Option<String>,
+    /// Only this lane's state
+    #[arg(long, value_name = "N", conflicts_with = "shard")]
+    pub lane: Option<u16>,
+    /// Only this shard's state
+    #[arg(long, value_name = "SHARD")]
+    pub shard: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }

@@ -73,6 +73,21 @@ impl Chunks {
         Ok(Bytes::from(plain))
     }
 
+    /// Bytes of a committed part as it is stored: base and deltas, compressed.
+    ///
+    /// # Errors
+    /// [`ChunkError::Missing`] or [`ChunkError::Damaged`] when a frame is not what the manifest names.
+    pub async fn stored_bytes(&self, part: &Part) -> Result<u64, ChunkError> {
+        let place = part.base_slot().letter().to_string();
+        let (_, base) = self.read_frame(&part.key, &place, part.fence(), Some(part.chunks)).await?;
+        let mut bytes = base.len() as u64;
+        for slot in 0..part.deltas.min(MAX_DELTAS) {
+            let (_, delta) = self.read_frame(&part.key, &delta_place(slot), part.fence(), None).await?;
+            bytes += delta.len() as u64;
+        }
+        Ok(bytes)
+    }
+
     /// The parts that a manifest names, from the row or from its directory.
     ///
     /// # Errors

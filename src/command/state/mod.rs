@@ -1,16 +1,35 @@
 //! `flowshift state …`: what is committed. Reads manifests and chunks; holds no lease.
 
 mod export;
+mod inspect;
+
+use anyhow::Context;
 
 use super::store::Store;
 use super::{Failure, print_line};
-use crate::cli::StateCommand;
+use crate::cli::{Settings, StateCommand};
 
 pub(super) async fn run(command: StateCommand) -> Result<(), Failure> {
-    let StateCommand::Export { data_dir, settings } = command;
-    let store = Store::open(data_dir, &settings).await?;
-    let exported = export::export(&store).await;
-    store.close().await;
-    print_line(&serde_json::to_string_pretty(&exported?).map_err(Failure::start)?);
-    Ok(())
+    match command {
+        StateCommand::Inspect(args) => {
+            let settings = Settings { config: args.place.config.clone(), ..Settings::default() };
+            let store = Store::open(args.place.data_dir.clone(), &settings).await?;
+            let done = inspect::run(&store, &args).await;
+            store.close().await;
+            done
+        }
+        StateCommand::Export { out, data_dir, settings } => {
+            let store = Store::open(data_dir, &settings).await?;
+            let exported = export::export(&store).await;
+            store.close().await;
+            let text = serde_json::to_string_pretty(&exported?).map_err(Failure::start)?;
+            match out {
+                Some(path) => {
+                    std::fs::write(&path, text + "\n").with_context(|| format!("--out {}", path.display()))?;
+                }
+                None => print_line(&text),
+            }
+            Ok(())
+        }
+    }
 }
