@@ -42,9 +42,9 @@ fn every_stored_part_is_proven_and_says_what_it_holds() {
     assert_eq!(Some(sum), export["records"]["in"].as_u64());
     assert!(parts.iter().any(|part| part["holds"]["outbox"].is_u64()), "no state of the incidents");
 
-    let lane = parts.iter().find_map(|part| part["lane"].as_u64()).unwrap().to_string();
-    let one = inspected(&site, &["--lane", &lane]);
-    assert!(one["parts"].as_array().unwrap().iter().all(|part| part["lane"].to_string() == lane));
+    let lane = parts.iter().find_map(|part| part["lane"].as_u64()).unwrap();
+    let one = inspected(&site, &["--lane", &lane.to_string()]);
+    assert!(one["parts"].as_array().unwrap().iter().all(|part| part["lane"].as_u64() == Some(lane)));
     let nothing = site.command(&["state", "inspect", "--lane", "999"]);
     assert_eq!(nothing.status.code(), Some(64));
     let text = site.command(&["state", "inspect"]);

@@ -47,7 +47,8 @@ fn states(lanes: u32, minutes: i64) -> Vec<Bytes> {
             records.push(Record {
                 sequence: SequenceNumber::new(&n.to_string()).unwrap(),
                 arrived_ms: report.time_ms,
-                partition_key: report.instance_id.clone(),
+                partition_key: report.instance_id.as_str().into(),
+                sub_sequence: 0,
                 data: Bytes::from(agent_report::encode_gzip(&report.into_agent_report())),
             });
         }
