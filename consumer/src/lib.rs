@@ -63,7 +63,8 @@
 //!
 //! 1. [`stage`]: the traits a job implements.
 //! 2. [`run`]: the worker, the leader, and the drivers that call the traits.
-//! 3. [`commit`]: chunks, manifests, fences, cuts: how state and checkpoint move together.
+//! 3. [`commit`]: chunks, deltas, pages, manifests, fences, cuts: what is stored where, and how state and checkpoint move
+//!    together.
 //! 4. [`lease`]: the row that is the only commit point, and who may write it.
 //! 5. [`exchange`]: what travels from mappers to lanes: numbered batches, marks, source set, watermarks.
 //! 6. [`log`] and [`table`]: the seams to Kinesis and DynamoDB, each with a twin in memory; [`shard`], [`clock`];

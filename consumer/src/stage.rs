@@ -54,6 +54,10 @@ pub type StatePart = (String, Bytes);
 
 /// State that is committed together with the checkpoint of one shard.
 ///
+/// What `save` returns is stored in the state table, part by part: a part is given whole and stored as a delta on its last
+/// commit when that is smaller; the engine keeps the last bytes of every part in memory for this, so a state costs its
+/// size once more. The shard's lease row names the parts, next to the checkpoint ([`crate::commit`] has the format).
+///
 /// The engine calls `restore` once, then `process` for every record in order, and from time to time `outputs`, `save`
 /// and, after the commit went through, `committed`. After a crash everything since the last commit happens again.
 pub trait Stage: Send + 'static {

@@ -8,8 +8,12 @@ use std::io::{self, Read, Write};
 
 /// A state larger than this is a fault, not a state.
 pub(super) const MAX_PLAIN_BYTES: u64 = 1 << 30;
-/// zstd's default. Patches at level 1 are a third larger for half the time, and the time is below a millisecond.
+/// zstd's default. Level 1 without long-distance matches finds nothing in 430 KB of state (165 KB instead of 17 KB), level
+/// 9 saves a tenth for many times the time: measured on a detector's lane.
 const LEVEL: i32 = 3;
+
+/// Bytes that the ordinary match tables of [`LEVEL`] remember.
+const ORDINARY_BYTES: usize = 1 << 20;
 
 /// Compresses whole bytes.
 pub(super) fn pack(plain: &[u8]) -> io::Result<Vec<u8>> {
@@ -20,7 +24,8 @@ pub(super) fn pack(plain: &[u8]) -> io::Result<Vec<u8>> {
 pub(super) fn pack_patch(before: &[u8], plain: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), LEVEL, before)?;
     encoder.window_log(window_log(before.len() + plain.len()))?;
-    encoder.long_distance_matching(true)?;
+    // Up to there the ordinary tables find the same matches in half the time; far beyond they forget the beginning.
+    encoder.long_distance_matching(before.len() > ORDINARY_BYTES)?;
     encoder.include_contentsize(true)?;
     encoder.set_pledged_src_size(Some(plain.len() as u64))?;
     encoder.write_all(plain)?;
