@@ -55,6 +55,7 @@ fn cut() -> Cut {
         end: true,
         children: vec!["shardId-000000000001".into()],
         lanes: 64,
+        ..Cut::default()
     }
 }
 
