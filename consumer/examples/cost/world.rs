@@ -13,6 +13,7 @@ use flowshift_consumer::lease::WorkerId;
 use flowshift_consumer::log::Log;
 use flowshift_consumer::metrics::EngineMetrics;
 use flowshift_consumer::run::{Tables, Worker, WorkerConfig};
+use flowshift_consumer::table::TableName;
 use flowshift_consumer::table::memory::MemoryTable;
 use flowshift_consumer::table::metered::Metered;
 use rand::rngs::SmallRng;
@@ -131,11 +132,19 @@ impl World {
         Ok(())
     }
 
-    /// Kills a worker (the last started, which rarely leads) as kill -9 does; returns how many leases it had.
+    /// Kills, as kill -9 does, the worker with the most leases that does not lead; returns how many it had.
     pub(crate) async fn kill_one(&mut self) -> Result<usize, Failure> {
-        let Some(process) = self.processes.pop() else { return Ok(0) };
-        let had =
-            self.owners().await?.into_iter().filter(|owner| owner.as_deref() == Some(process.id.as_str())).count();
+        let state = self.tables.state();
+        let beats = TableName { name: format!("{}#beats", state.name), key: state.key };
+        let lock = self.meter.inner().get(&beats, "leader").await?;
+        let leader = lock.and_then(|item| item.string("owner").map(str::to_owned));
+        let owners = self.owners().await?;
+        let leases = |id: &str| owners.iter().filter(|owner| owner.as_deref() == Some(id)).count();
+        let others = self.processes.iter().enumerate().filter(|(_, p)| Some(&p.id) != leader.as_ref());
+        let Some((index, had)) = others.map(|(index, p)| (index, leases(&p.id))).max_by_key(|(_, had)| *had) else {
+            return Ok(0);
+        };
+        let process = self.processes.remove(index);
         process.port.dead.store(true, Ordering::Relaxed);
         process.handle.abort();
         Ok(had)

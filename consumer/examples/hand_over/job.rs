@@ -190,6 +190,13 @@ impl Job {
         Err(format!("{}: not settled after {PATIENCE:?}: {seen:?}", self.plan.name).into())
     }
 
+    /// Whether a living worker has just processed a record of each of these shards.
+    pub(crate) fn all_read(&self, shards: &BTreeSet<String>) -> bool {
+        let fresh = |at: Option<&Moment>| at.is_some_and(|at| Moment::now().seconds_since(*at) < 1.0);
+        let last = |shard: &String, id: &String| self.last.get(&(shard.clone(), id.clone()));
+        shards.iter().all(|shard| self.processes.iter().any(|p| fresh(last(shard, &p.id))))
+    }
+
     /// Whether the row's owner lives and has processed a record lately.
     fn is_read(&self, row: &LeaseRow) -> bool {
         let Some(owner) = row.owner.as_ref().filter(|o| self.processes.iter().any(|p| p.id == **o)) else {

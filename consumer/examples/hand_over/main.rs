@@ -42,7 +42,7 @@ struct Args {
     #[arg(long, default_value_t = 36)]
     trials: u32,
     /// Jobs that run side by side.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 4)]
     jobs: u32,
     /// Worker processes of a job.
     #[arg(long, default_value_t = 4)]

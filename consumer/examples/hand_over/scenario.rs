@@ -160,9 +160,12 @@ async fn rolling(job: &mut Job) -> Result<Trial, Failure> {
         }
     }
     // Whoever is unread now is read again within this time, or counts with all of it.
-    let over = Instant::now() + Duration::from_secs(30);
-    while let Some((_, line)) = job.next(over).await {
-        note(&line);
+    let over = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < over && !job.all_read(&shards) {
+        let look = Instant::now() + Duration::from_millis(250);
+        while let Some((_, line)) = job.next(look).await {
+            note(&line);
+        }
     }
     let end = Moment::now();
     let read = shards.iter().map(|shard| {
