@@ -48,7 +48,13 @@ pub(crate) struct Plan {
 
 /// Waits for a process to end; whether it did in time.
 pub(crate) async fn ends(mut child: Child) -> bool {
-    let waiting = tokio::task::spawn_blocking(move || child.wait());
+    // `wait` closes the child's standard input, which a worker takes for its parent's death: it must outlive the wait.
+    let input = child.stdin.take();
+    let waiting = tokio::task::spawn_blocking(move || {
+        let ended = child.wait();
+        drop(input);
+        ended
+    });
     tokio::time::timeout(PATIENCE, waiting).await.is_ok_and(|ended| ended.is_ok_and(|status| status.is_ok()))
 }
 
