@@ -146,5 +146,6 @@ mod tests {
         "table",
         "verdict",
         "version",
+        "when",
     ];
 }
