@@ -85,7 +85,8 @@ async fn lease_rows_are_kcls_attribute_by_attribute() {
     }
     job.consume("two").await.unwrap();
 
-    let ours = rows::by_stage(&versions.lock().unwrap());
+    let versions = versions.lock().unwrap().clone();
+    let ours = rows::by_stage(&versions);
     let mut compared = Vec::new();
     for (key, stages) in golden() {
         for (stage, theirs) in stages.iter().filter(|(stage, _)| !NEVER_OURS.contains(stage)) {

@@ -66,11 +66,13 @@ pub(crate) struct Job<'a> {
     pub(crate) table: Arc<dyn Table>,
     pub(crate) leases: &'static str,
     pub(crate) state_mismatch: StateMismatch,
+    pub(crate) failover: Duration,
 }
 
 impl<'a> Job<'a> {
     pub(crate) fn new(services: &'a Services, leases: &'static str) -> Self {
-        Self { services, table: services.table(), leases, state_mismatch: StateMismatch::Fail }
+        let (state_mismatch, failover) = (StateMismatch::Fail, Duration::from_secs(4));
+        Self { services, table: services.table(), leases, state_mismatch, failover }
     }
 
     /// A worker of the job, without a role.
@@ -79,7 +81,7 @@ impl<'a> Job<'a> {
             worker: WorkerId::new(name),
             tables: Tables::new(format!("{}-job", self.leases)).with_leases(STREAM, self.leases),
             timing: Timing {
-                lease: LeaseTimes { renewal: Duration::from_secs(1), failover: Duration::from_secs(4) },
+                lease: LeaseTimes { renewal: Duration::from_secs(1), failover: self.failover },
                 commit: Duration::from_millis(200),
                 batch: Duration::from_millis(200),
                 leader_lock: Duration::from_secs(2),

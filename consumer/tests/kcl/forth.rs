@@ -10,6 +10,7 @@ use super::app::App;
 use super::compare;
 use super::engine::{Given, Job};
 use super::rows::{self, Recorder, Row};
+use super::rules;
 use super::services::{Services, Stored, shard};
 
 const APPLICATION: &str = "kcl-app";
@@ -34,7 +35,12 @@ async fn the_engine_goes_on_exactly_at_a_kcl_applications_checkpoints() {
     let all = 48 + 3 * PER_SHARD as usize + 3;
     app.until("the closed shards' ends and the new records", |app| app.ended.len() == 3 && app.given() == all).await;
     app.stop().await;
-    compare::with_golden(&rows::by_stage(&recorder.seen()));
+    let seen = recorder.seen();
+    compare::with_golden(&rows::by_stage(&seen));
+    // The rules that ours are held to are theirs.
+    let verdict = rules::judge(&seen);
+    assert_eq!(verdict.broken, [""; 0]);
+    assert!(verdict.checkpoints > 0, "{verdict:?}");
     drop(recorder);
     // Arrived while nobody ran.
     for number in [1, 4, 5, 6] {

@@ -2,7 +2,7 @@
 //! KCL 3 in other people's hands, run from its Python package against the emulators.
 //!
 //! `forth` goes on from it, `back` the other way, `compare` compares what both write. `app` runs it, `engine` runs ours, `services` is what both
-//! talk to, `rows` and `recorded` look at lease rows. Without the package the tests that need it are skipped, loudly.
+//! talk to, `rows`, `rules` and `recorded` look at lease rows. Without the package the tests that need it are skipped, loudly.
 #![allow(clippy::unwrap_used)]
 
 mod app;
@@ -12,4 +12,5 @@ mod engine;
 mod forth;
 mod recorded;
 mod rows;
+mod rules;
 mod services;
