@@ -9,7 +9,7 @@ use flowshift_consumer::exchange::{FeedKinds, Lanes};
 use flowshift_consumer::kpl::{Kpl, OutOfRange};
 use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::kinesis::KinesisLog;
-use flowshift_consumer::run::{Handle, Reading, StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Handle, Reading, RenewalThread, StateMismatch, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::table::aws::DynamoTable;
 use flowshift_detector::Settings;
 use tokio::sync::{mpsc, watch};
@@ -87,7 +87,11 @@ pub async fn run(
     let engine = job.metrics.engine.clone();
     let table = Arc::new(DynamoTable::new(job.clients.dynamodb.clone()).with_metrics(engine.clone()));
     let log = Arc::new(KinesisLog::new(job.clients.kinesis.clone()).with_metrics(engine.clone()));
-    let mut worker = Worker::new(worker_config(&job), table, log, WallClock::system(), engine).job(
+    // Kept to the end: leases are renewed there while the stages compute.
+    let renewals = RenewalThread::start("renewals").context("no thread for lease renewals")?;
+    let beside = Arc::new(DynamoTable::new(job.clients.renewals.clone()).with_metrics(engine.clone()));
+    let worker = Worker::new(worker_config(&job), table, log, WallClock::system(), engine);
+    let mut worker = worker.renewals_on(renewals.handle(), beside).job(
         &streams.flows,
         &streams.exchange,
         &[&streams.evidence],

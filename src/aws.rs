@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider, timeout::TimeoutConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use flowshift_consumer::aws::CountCalls;
@@ -22,6 +22,9 @@ pub struct Clients {
     pub kinesis: aws_sdk_kinesis::Client,
     /// Tables.
     pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Tables again, for the thread of the lease renewals: a client that shares neither connections nor credentials with
+    /// the others, since both are looked after by the runtime that happened to ask first.
+    pub renewals: aws_sdk_dynamodb::Client,
 }
 
 /// Where the embedded services listen.
@@ -36,48 +39,63 @@ pub struct Endpoints {
 impl Clients {
     /// Clients for AWS, or for the endpoints the settings name.
     pub async fn connect(settings: &AwsSettings) -> Self {
-        let http =
-            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts());
-        if let Some(region) = &settings.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        if let Some(profile) = &settings.profile {
-            loader = loader.profile_name(profile);
-        }
-        let shared = loader.load().await;
+        let shared = load(settings).await;
         let mut kinesis = aws_sdk_kinesis::config::Builder::from(&shared);
         if let Some(url) = &settings.endpoint_url_kinesis {
             kinesis = kinesis.endpoint_url(url);
         }
-        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&shared);
-        if let Some(url) = &settings.endpoint_url_dynamodb {
-            dynamodb = dynamodb.endpoint_url(url);
-        }
+        let tables = |shared: &SdkConfig| {
+            let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(shared);
+            if let Some(url) = &settings.endpoint_url_dynamodb {
+                dynamodb = dynamodb.endpoint_url(url);
+            }
+            aws_sdk_dynamodb::Client::from_conf(dynamodb.build())
+        };
         Self {
             kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
-            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
+            dynamodb: tables(&shared),
+            renewals: tables(&load(settings).await),
         }
     }
 
     /// Clients for services inside this process: plain HTTP, no credentials of anyone.
     pub async fn embedded(endpoints: &Endpoints) -> Self {
-        let http = aws_smithy_http_client::Builder::new().build_http();
-        let nobody = Credentials::new("embedded", "embedded", None, None, "embedded");
-        let shared = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .timeout_config(timeouts())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(SharedCredentialsProvider::new(nobody))
-            .load()
-            .await;
+        let shared = load_embedded().await;
         let kinesis = aws_sdk_kinesis::config::Builder::from(&shared).endpoint_url(&endpoints.kinesis).build();
-        let dynamodb = aws_sdk_dynamodb::config::Builder::from(&shared).endpoint_url(&endpoints.dynamodb).build();
+        let tables = |shared: &SdkConfig| {
+            let dynamodb = aws_sdk_dynamodb::config::Builder::from(shared).endpoint_url(&endpoints.dynamodb).build();
+            aws_sdk_dynamodb::Client::from_conf(dynamodb)
+        };
         Self {
             kinesis: aws_sdk_kinesis::Client::from_conf(kinesis),
-            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
+            dynamodb: tables(&shared),
+            renewals: tables(&load_embedded().await),
         }
     }
+}
+
+async fn load(settings: &AwsSettings) -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts());
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    loader.load().await
+}
+
+async fn load_embedded() -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let nobody = Credentials::new("embedded", "embedded", None, None, "embedded");
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(nobody))
+        .load()
+        .await
 }
 
 impl Clients {
@@ -86,10 +104,12 @@ impl Clients {
     pub fn counted(&self, metrics: &EngineMetrics) -> Self {
         let count = CountCalls::new(metrics.clone());
         let kinesis = self.kinesis.config().to_builder().interceptor(count.clone());
-        let dynamodb = self.dynamodb.config().to_builder().interceptor(count);
+        let dynamodb = self.dynamodb.config().to_builder().interceptor(count.clone());
+        let renewals = self.renewals.config().to_builder().interceptor(count);
         Self {
             kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
+            renewals: aws_sdk_dynamodb::Client::from_conf(renewals.build()),
         }
     }
 }

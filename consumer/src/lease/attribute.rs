@@ -31,6 +31,8 @@ pub const RANGE_START: &str = "startingHashKey";
 pub const RANGE_END: &str = "endingHashKey";
 /// The old owner during a graceful hand-over.
 pub const CHECKPOINT_OWNER: &str = "checkpointOwner";
+/// Running mean of what the owner's stage was given, kilobytes per second, a decimal.
+pub const THROUGHPUT: &str = "throughputKBps";
 /// Kind of row: `LEASE`.
 pub const ENTITY: &str = "entityType";
 
@@ -54,5 +56,7 @@ pub const FLOOR: [&str; 4] = ["fs_floor0", "fs_floor1", "fs_floor2", "fs_floor3"
 pub const RESOLVE: &str = "fs_resolve";
 /// Number of the last decision that a commit rests on.
 pub const RESOLVED: &str = "fs_resolved";
-/// 1 when a finite input ended here.
-pub const ENDED: &str = "fs_ended";
+/// Where a row that starts at a time starts, epoch milliseconds; without it the row starts as KCL's would.
+pub const START: &str = "fs_start";
+/// The owner as this engine last wrote it: another owner was put there by another program.
+pub const ASSIGNED: &str = "fs_owner";

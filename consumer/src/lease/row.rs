@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::attribute;
+use super::held::bytes_per_second;
 use crate::commit::{Cut, Manifest};
 use crate::exchange::Status;
 use crate::resolve::Resolution;
@@ -90,7 +91,7 @@ pub struct LeaseRow {
     pub parents: Vec<ShardId>,
     /// The shard's hash range, when known.
     pub range: HashRange,
-    /// Row creation, epoch milliseconds.
+    /// Where AT_TIMESTAMP and LATEST start: [`LeaseRow::start_ms`], 0 when that is not known.
     pub created_ms: i64,
     /// Epoch of source or lanes; none before the first owner raised it.
     pub epoch: Option<u64>,
@@ -110,8 +111,17 @@ pub struct LeaseRow {
     pub resolution: Option<Resolution>,
     /// Number of the last decision that a commit rests on; 0: none.
     pub resolved: i64,
-    /// Whether a finite input ended here.
-    pub ended: bool,
+    /// What its owner was given, bytes per second.
+    pub bytes_per_second: u64,
+    /// Owner changes since the last checkpoint.
+    pub switches: i64,
+    /// Where a row with AT_TIMESTAMP or LATEST starts, epoch milliseconds: as set, else its creation; none in a row that
+    /// another program made and no worker of ours has had yet.
+    pub start_ms: Option<i64>,
+    /// The owner as this engine last wrote it.
+    pub assigned: Option<String>,
+    /// Child shards, as written at shard end.
+    pub children: Vec<ShardId>,
 }
 
 impl LeaseRow {
@@ -146,6 +156,7 @@ impl LeaseRow {
             None => None,
             Some(bytes) => Some(Cut::decode(bytes.clone()).map_err(|e| bad(attribute::CUT, &e.to_string()))?),
         };
+        let start_ms = item.number(attribute::START).or_else(|| item.number(attribute::CREATED));
         Ok(Some(Self {
             shard: ShardId::new(key.clone()),
             owner: item.string(attribute::OWNER).map(str::to_owned),
@@ -157,7 +168,7 @@ impl LeaseRow {
             pending_sub_sequence: sub(attribute::PENDING_SUB_SEQUENCE),
             parents: item.strings(attribute::PARENTS).into_iter().map(ShardId::new).collect(),
             range,
-            created_ms: item.number(attribute::CREATED).unwrap_or_default(),
+            created_ms: start_ms.unwrap_or_default(),
             epoch: item.number(attribute::EPOCH).and_then(|e| u64::try_from(e).ok()),
             manifest,
             cut,
@@ -173,7 +184,11 @@ impl LeaseRow {
                 Some(text) => Some(Resolution::parse(text).ok_or_else(|| bad(attribute::RESOLVE, text))?),
             },
             resolved: item.number(attribute::RESOLVED).unwrap_or_default(),
-            ended: item.number(attribute::ENDED) == Some(1),
+            bytes_per_second: bytes_per_second(item, attribute::THROUGHPUT).unwrap_or_default(),
+            switches: item.number(attribute::SWITCHES).unwrap_or_default(),
+            start_ms,
+            assigned: item.string(attribute::ASSIGNED).map(str::to_owned),
+            children: item.strings(attribute::CHILDREN).into_iter().map(ShardId::new).collect(),
         }))
     }
 }

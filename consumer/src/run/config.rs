@@ -27,14 +27,18 @@ pub struct Timing {
     pub idle_poll: Duration,
     /// The leader's lock expires when its beat stands still this long.
     pub leader_lock: Duration,
-    /// How often the leader beats.
+    /// How often the leader beats, and others look at its beat.
     pub leader_beat: Duration,
     /// How often the leader assigns leases and looks after the source set.
     pub assign: Duration,
     /// How often shards are listed anew.
     pub shard_sync: Duration,
-    /// How often a worker looks for leases assigned to it.
+    /// How often a worker looks at its bell, which rings when a lease was assigned to it.
     pub discovery: Duration,
+    /// How often a worker looks through the lease tables although its bell did not ring.
+    pub look: Duration,
+    /// A hand-over that the old owner has not finished by then is finished by the leader, without a last commit.
+    pub hand_over: Duration,
     /// A source at its tip without records for this long stops holding watermarks back.
     pub idle_after: Duration,
     /// A source that made no cut for this long stops holding watermarks back, with an alarm.
@@ -56,10 +60,25 @@ impl Default for Timing {
             assign: seconds(2),
             shard_sync: seconds(30),
             discovery: Duration::from_millis(500),
+            look: seconds(10),
+            hand_over: seconds(30),
             idle_after: seconds(30),
             stuck_after: seconds(600),
         }
     }
+}
+
+/// Where the rows of a stream's shards start that nobody has read yet. It decides nothing about rows that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartPosition {
+    /// At the oldest record kept.
+    #[default]
+    TrimHorizon,
+    /// At the records that arrive after the row was made, by the leader's wall clock, which is written into the row
+    /// before the first read: whoever reads first, and however late, starts at the same record.
+    Latest,
+    /// At the records that arrived at or after this time, epoch milliseconds.
+    AtTimestamp(i64),
 }
 
 /// Names of a job's tables.

@@ -50,7 +50,7 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
             () = task.lease.lost().cancelled() => return Ok(Exit::Lost),
             () = task.leave.cancelled() => {
                 run.settle(&run.checkpoint.clone()).await?;
-                task.lease.release().await?;
+                task.let_go().await?;
                 return Ok(Exit::Left);
             }
             () = tokio::time::sleep_until(due), if !waiting.records.is_empty() => {
@@ -63,7 +63,7 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
             }
             page = pages.recv(), if !waiting.full() => match page {
                 Some(Fetched::Page { records, behind_ms, asked }) => {
-                    task.metrics.read(task.stream(), task.lease.key(), &records, behind_ms);
+                    task.read(&records, behind_ms);
                     waiting.add(records, behind_ms);
                     if !waiting.records.is_empty() || !waiting.at_tip {
                         continue;

@@ -1,8 +1,9 @@
 //! Running a job: the worker, the leader, and one driver task per held lease.
 //!
-//! Read in this order: `worker` (how a job is put together), `runner` (its shards), `leader` (who decides) and `beat` (who
-//! lives), `role` and `task` (what a driver is and is given), `fetch`, `found` (what it
-//! starts with), `stage_driver` (state and checkpoint),
+//! Read in this order: `worker` (how a job is put together), `runner` and `shard` (its shards), `leader` (who decides) and
+//! `missing` (which shards lack a row), `beat` and `roster` (who lives), `renewals` (on which thread), `foreign` (whom not
+//! to run beside), `role` and `task` (what a driver is and is given), `fetch`, `found` (what it starts with),
+//! `stage_driver` (state and checkpoint),
 //! `map_driver`, `map_claim`, `map_run`, `map_commit` (batches and cuts), `lane_stage` (marks around a reducer), `control` (source
 //! set, idleness). Not here: what is written ([`crate::commit`]) and sent ([`crate::exchange`]).
 
@@ -10,6 +11,7 @@ mod beat;
 mod config;
 mod control;
 mod fetch;
+mod foreign;
 mod found;
 mod lane_stage;
 mod leader;
@@ -19,15 +21,19 @@ mod map_driver;
 mod map_run;
 mod missing;
 mod reading;
+mod renewals;
 mod role;
+mod roster;
 mod runner;
+mod shard;
 mod stage_driver;
 mod task;
 mod worker;
 
-pub use config::{StateMismatch, Tables, Timing, WorkerConfig};
+pub use config::{StartPosition, StateMismatch, Tables, Timing, WorkerConfig};
 pub use lane_stage::{LaneStage, split_marks};
 pub use reading::Reading;
+pub use renewals::RenewalThread;
 pub use role::Handle;
 pub use worker::{Worker, WorkerError};
 
@@ -119,4 +125,12 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Settings of a worker for tests: default times, tables named `test-…`.
+#[cfg(test)]
+pub(crate) fn test_config(worker: &str) -> WorkerConfig {
+    let worker = crate::lease::WorkerId::new(worker);
+    let state_mismatch = StateMismatch::default();
+    WorkerConfig { worker, tables: Tables::new("test"), timing: Timing::default(), alone: false, state_mismatch }
 }

@@ -1,33 +1,29 @@
 //! Runs the shards this worker was given, each on a task of its own, and carries the end of the input from stream to
 //! stream.
 //!
-//! Invariants: a shard runs at most once here; a failed one starts again from its commit under a new fence; on leaving,
-//! every shard commits and releases before [`Runner::run`] returns.
+//! The worker looks at its bell and reads the lease tables when it rang, when a shard's task ended, and every
+//! [`Timing::look`](super::Timing) as a safety net; while a finite input ends, at every turn. Invariants: a shard runs at
+//! most once here; on leaving, every shard commits and is given away before [`Runner::run`] returns.
+//! Read next: [`super::shard`].
 
-use std::collections::BTreeSet;
-use std::panic::AssertUnwindSafe;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::beat::bell;
 use super::role::Role;
-use super::task::ShardTask;
+use super::roster::Successors;
+use super::shard::{Renewals, Shard};
 use super::worker::Worker;
-use super::{DriveError, Exit, Reading, WorkerConfig};
-use crate::commit::{Chunks, Epochs, Snapshots};
-use crate::lease::{Checkpoint, HeldLease, LeaseRow};
-use crate::log::{Log, StreamId};
-use crate::metrics::EngineMetrics;
+use super::{Exit, Reading};
+use crate::lease::{Checkpoint, LeaseRow, attribute};
+use crate::log::StreamId;
 use crate::stage::ShardContext;
-use crate::table::{Table, TableError};
-
-/// The longest pause before a failed shard is tried again.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+use crate::table::{Condition, TableError, Update, Value};
 
 /// One stream of the job while the worker runs.
 pub(super) struct StreamState {
@@ -38,7 +34,8 @@ pub(super) struct StreamState {
     ends: watch::Receiver<Option<Instant>>,
     /// Tells the next stream that this one is done.
     done: watch::Sender<Option<Instant>>,
-    running: BTreeSet<String>,
+    /// What runs here, with the token that asks it to commit and give its lease away.
+    running: BTreeMap<String, CancellationToken>,
     finished: BTreeSet<String>,
 }
 
@@ -51,35 +48,51 @@ impl StreamState {
         ends: watch::Receiver<Option<Instant>>,
         done: watch::Sender<Option<Instant>>,
     ) -> Self {
-        Self { id, role, reading, ends, done, running: BTreeSet::new(), finished: BTreeSet::new() }
+        Self { id, role, reading, ends, done, running: BTreeMap::new(), finished: BTreeSet::new() }
+    }
+
+    fn rests(&self, row: &LeaseRow) -> bool {
+        row.checkpoint == Checkpoint::ShardEnd || self.finished.contains(row.shard.as_str())
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ends.borrow().is_some() && self.done.borrow().is_none()
     }
 }
 
 /// The worker's streams and the tasks of its shards.
 pub(super) struct Runner<'a> {
     worker: &'a Worker,
+    renewals: Renewals,
+    successors: Arc<Successors>,
     streams: Vec<StreamState>,
     /// Each ends with its stream's index, its shard and how it ended.
     tasks: JoinSet<(usize, String, Exit)>,
+    /// What the bell showed before the last look at the tables; outer none: look in any case.
+    heard: Option<Option<i64>>,
+    looked: Option<Instant>,
 }
 
 impl<'a> Runner<'a> {
-    pub(super) fn new(worker: &'a Worker, streams: Vec<StreamState>) -> Self {
-        Self { worker, streams, tasks: JoinSet::new() }
+    pub(super) fn new(worker: &'a Worker, renewals: Renewals, streams: Vec<StreamState>) -> Self {
+        let names = streams.iter().map(|s| s.id.name.clone()).collect();
+        let successors = Arc::new(Successors::new(Arc::clone(&worker.table), worker.config.clone(), names));
+        Self { worker, renewals, successors, streams, tasks: JoinSet::new(), heard: None, looked: None }
     }
 
     /// Runs until `leave` is cancelled or the last stream is consumed to its end.
     pub(super) async fn run(mut self, leave: &CancellationToken) {
-        let mut look = tokio::time::interval(self.worker.config.timing.discovery);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut turn = tokio::time::interval(self.worker.config.timing.discovery);
+        turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = leave.cancelled() => break,
                 Some(ended) = self.tasks.join_next() => self.note(ended),
-                _ = look.tick() => {
-                    if let Err(e) = self.discover(leave).await {
+                _ = turn.tick() => {
+                    if let Err(e) = self.turn(leave).await {
                         tracing::warn!(error = %e, "leases cannot be read");
+                        self.heard = None;
                     }
                     if self.streams.last().is_none_or(|s| s.done.borrow().is_some()) {
                         return;
@@ -97,37 +110,56 @@ impl<'a> Runner<'a> {
             Ok((index, key, exit)) => {
                 let stream = &mut self.streams[index];
                 stream.running.remove(&key);
+                self.worker.metrics.owned(&stream.id.name, stream.running.len());
                 self.worker.metrics.forget(&stream.id.name, &key);
                 if exit == Exit::Finished {
                     stream.finished.insert(key);
                 }
+                // The row may be ours again already, or still.
+                self.heard = None;
             }
             Err(e) => tracing::error!(error = %e, "a shard's task failed"),
         }
     }
 
-    /// Starts what was assigned, and tells the next stream when this one has nothing left.
+    /// Looks at the tables when there may be something new in them.
+    async fn turn(&mut self, leave: &CancellationToken) -> Result<(), TableError> {
+        let ending = self.streams.iter().any(StreamState::is_ending);
+        let overdue = self.looked.is_none_or(|at| at.elapsed() >= self.worker.config.timing.look);
+        let rung = bell(&*self.worker.table, &self.worker.config).await?;
+        if self.heard == Some(rung) && !ending && !overdue {
+            return Ok(());
+        }
+        self.discover(leave).await?;
+        // The bell as it was before the tables were read: a later ring is another look.
+        self.heard = Some(rung);
+        self.looked = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Starts what was assigned, stops what is to go to others, and tells the next stream when this one has nothing left.
     async fn discover(&mut self, leave: &CancellationToken) -> Result<(), TableError> {
+        let me = self.worker.config.worker.as_str();
         for index in 0..self.streams.len() {
             let name = self.streams[index].id.name.clone();
             let items = self.worker.table.scan(&self.worker.config.tables.leases(&name)).await?;
             let rows: Vec<LeaseRow> = items.iter().filter_map(|i| LeaseRow::read(i).ok().flatten()).collect();
             for row in &rows {
-                let stream = &mut self.streams[index];
-                let key = row.shard.as_str().to_owned();
-                let mine = row.owner.as_deref() == Some(self.worker.config.worker.as_str());
-                let rest = row.checkpoint == Checkpoint::ShardEnd || stream.finished.contains(&key);
-                if mine && !rest && stream.running.insert(key) {
-                    self.start(index, row, leave);
+                let stream = &self.streams[index];
+                let running = stream.running.get(row.shard.as_str());
+                match (row.checkpoint_owner.as_deref(), running) {
+                    (Some(old), Some(stop)) if old == me => stop.cancel(),
+                    (Some(old), None) if old == me => self.finish_hand_over(&name, row).await?,
+                    (None, None) if row.owner.as_deref() == Some(me) && !stream.rests(row) => {
+                        self.start(index, row, leave);
+                    }
+                    _ => {}
                 }
             }
             let stream = &self.streams[index];
             self.worker.metrics.owned(&name, stream.running.len());
-            let over = stream.ends.borrow().is_some() && !rows.is_empty();
-            let all = rows
-                .iter()
-                .all(|row| row.checkpoint == Checkpoint::ShardEnd || stream.finished.contains(row.shard.as_str()));
-            if over && all && stream.done.borrow().is_none() {
+            let over = stream.is_ending() && !rows.is_empty();
+            if over && rows.iter().all(|row| stream.rests(row)) {
                 tracing::info!(stream = name, "consumed to its end");
                 stream.done.send_replace(Some(Instant::now()));
             }
@@ -135,115 +167,46 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
+    /// A hand-over that began when nothing of the shard ran here (any more): there is nothing to commit.
+    async fn finish_hand_over(&self, stream: &str, row: &LeaseRow) -> Result<(), TableError> {
+        let (Some(old), Some(next)) = (&row.checkpoint_owner, &row.owner) else { return Ok(()) };
+        let update = Update::new()
+            .set(attribute::ASSIGNED, Value::string(next))
+            .set(attribute::COUNTER, Value::number(row.counter.saturating_add(1)))
+            .set(attribute::SWITCHES, Value::number(row.switches.saturating_add(1)))
+            .remove(attribute::CHECKPOINT_OWNER);
+        let as_seen = Condition::All(vec![
+            Condition::Equals(attribute::COUNTER, Value::number(row.counter)),
+            Condition::Equals(attribute::OWNER, Value::string(next)),
+            Condition::Equals(attribute::CHECKPOINT_OWNER, Value::string(old)),
+        ]);
+        let table = self.worker.config.tables.leases(stream);
+        match self.worker.table.update(&table, row.shard.as_str(), update, as_seen).await {
+            Ok(()) => self.successors.ring(next).await,
+            Err(TableError::Conflict { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
     fn start(&mut self, index: usize, row: &LeaseRow, leave: &CancellationToken) {
-        let stream = &self.streams[index];
-        let worker = self.worker;
-        let context = ShardContext { stream: stream.id.clone(), shard: row.shard.clone(), range: row.range };
+        let (worker, stop) = (self.worker, leave.child_token());
+        let stream = &mut self.streams[index];
+        let key = row.shard.as_str().to_owned();
+        stream.running.insert(key.clone(), stop.clone());
         let shard = Shard {
-            context,
+            context: ShardContext { stream: stream.id.clone(), shard: row.shard.clone(), range: row.range },
             role: Arc::clone(&stream.role),
             reading: stream.reading.clone(),
             config: worker.config.clone(),
             table: Arc::clone(&worker.table),
+            renewals: self.renewals.clone(),
             log: Arc::clone(&worker.log),
             metrics: worker.metrics.clone(),
             ends: stream.ends.clone(),
-            leave: leave.clone(),
+            successors: Arc::clone(&self.successors),
+            stop,
         };
-        let key = row.shard.as_str().to_owned();
         self.tasks.spawn(async move { (index, key, shard.run().await) });
-    }
-}
-
-/// Ends a task with its scope.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// One shard from its acquisition to its end.
-struct Shard {
-    context: ShardContext,
-    role: Arc<dyn Role>,
-    reading: Reading,
-    config: WorkerConfig,
-    table: Arc<dyn Table>,
-    log: Arc<dyn Log>,
-    metrics: EngineMetrics,
-    ends: watch::Receiver<Option<Instant>>,
-    leave: CancellationToken,
-}
-
-impl Shard {
-    /// Acquires the lease and drives until it is lost or the shard has ended; errors start it again from the commit,
-    /// under a new fence.
-    async fn run(&self) -> Exit {
-        let mut backoff = self.config.timing.discovery;
-        loop {
-            let name = self.context.stream.name.as_str();
-            let task = match self.acquire().await {
-                Ok(task) => task,
-                Err(e) => {
-                    tracing::debug!(stream = name, shard = %self.context.shard, error = %e, "lease not acquired");
-                    return Exit::Lost;
-                }
-            };
-            let keeper = AbortOnDrop(tokio::spawn(Arc::clone(&task.lease).keep()));
-            // A panic in a stage is a failure of this shard alone, and must not leave a lease that nobody drives.
-            let driven = AssertUnwindSafe(self.role.drive(&task)).catch_unwind().await;
-            drop(keeper);
-            match driven.unwrap_or_else(|_| Err(DriveError::Panicked)) {
-                Ok(exit) => {
-                    tracing::info!(stream = name, shard = %self.context.shard, ?exit, "shard left");
-                    return exit;
-                }
-                Err(e) if e.is_lost() || task.lease.lost().is_cancelled() => return Exit::Lost,
-                Err(e) => {
-                    tracing::error!(stream = name, shard = %self.context.shard, error = %e, "shard stopped, trying again from its commit");
-                    self.metrics.restarted(name);
-                }
-            }
-            tokio::select! {
-                biased;
-                () = self.leave.cancelled() => return Exit::Lost,
-                () = tokio::time::sleep(backoff) => {}
-            }
-            backoff = (backoff * 2).min(LONGEST_BACKOFF.min(self.config.timing.lease.failover / 2));
-        }
-    }
-
-    async fn acquire(&self) -> Result<ShardTask, DriveError> {
-        let leases = self.config.tables.leases(&self.context.stream.name);
-        let lease = HeldLease::acquire(
-            Arc::clone(&self.table),
-            leases.clone(),
-            self.context.shard.as_str(),
-            self.config.worker.clone(),
-            self.config.timing.lease,
-        )
-        .await?;
-        self.metrics.acquired(&self.context.stream.name, self.context.shard.as_str());
-        let (state, stream) = (self.config.tables.state(), self.context.stream.clone());
-        Ok(ShardTask {
-            context: self.context.clone(),
-            lease: Arc::new(lease),
-            log: Arc::clone(&self.log),
-            table: Arc::clone(&self.table),
-            leases,
-            state: state.clone(),
-            chunks: Chunks::new(Arc::clone(&self.table), state.clone(), stream.clone()),
-            epochs: Epochs::new(Arc::clone(&self.table), state.clone(), stream),
-            snapshots: Snapshots::new(Arc::clone(&self.table), state),
-            timing: self.config.timing,
-            reading: self.reading.clone(),
-            leave: self.leave.clone(),
-            ends: self.ends.clone(),
-            metrics: self.metrics.clone(),
-            state_keys: self.role.keys(&self.context),
-            state_mismatch: self.config.state_mismatch,
-        })
     }
 }

@@ -58,13 +58,13 @@ pub(crate) async fn drive(
             () = task.lease.lost().cancelled() => return Ok(Exit::Lost),
             () = task.leave.cancelled() => {
                 run.commit(false).await?;
-                task.lease.release().await?;
+                task.let_go().await?;
                 return Ok(Exit::Left);
             }
             page = pages.recv() => match page {
                 Some(Fetched::Page { records, behind_ms, asked }) => {
                     run.at_end = records.is_empty() && behind_ms == 0 && task.input_ended_before(asked);
-                    task.metrics.read(task.stream(), task.lease.key(), &records, behind_ms);
+                    task.read(&records, behind_ms);
                     for record in records {
                         run.stage.process(&record)?;
                         run.proceed().await?;

@@ -11,14 +11,29 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::Fetched;
+use super::roster::Successors;
 use super::{DriveError, Reading, StateMismatch, Timing};
 use crate::commit::{Chunks, Epochs, Snapshots};
 use crate::lease::{HeldLease, attribute};
-use crate::log::Log;
+use crate::log::{Log, Record};
 use crate::metrics::EngineMetrics;
 use crate::shard::{SequenceNumber, ShardId};
 use crate::stage::ShardContext;
 use crate::table::{Table, TableName, Update, Value};
+
+/// The moment a lease was seen to be ours, until the first read.
+#[derive(Debug, Default)]
+pub(super) struct FirstRead(std::sync::Mutex<Option<Instant>>);
+
+impl FirstRead {
+    pub(super) fn since(seen: Instant) -> Self {
+        Self(std::sync::Mutex::new(Some(seen)))
+    }
+
+    fn take(&self) -> Option<Instant> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+}
 
 /// Everything a driver knows of its shard.
 #[derive(Debug)]
@@ -34,7 +49,11 @@ pub(crate) struct ShardTask {
     pub(crate) snapshots: Snapshots,
     pub(crate) timing: Timing,
     pub(crate) reading: Reading,
+    /// Cancelled when the worker leaves or the lease is to go to another: commit, then [`ShardTask::let_go`].
     pub(crate) leave: CancellationToken,
+    pub(super) successors: Arc<Successors>,
+    /// When this worker saw that the lease was its own; taken by the first read.
+    pub(super) assigned: FirstRead,
     pub(crate) ends: watch::Receiver<Option<Instant>>,
     pub(crate) metrics: EngineMetrics,
     pub(crate) state_keys: Vec<String>,
@@ -46,9 +65,33 @@ impl ShardTask {
         &self.context.stream.name
     }
 
+    /// Gives the lease away after the last commit: to the owner the leader chose, or, when the worker leaves, to the least
+    /// loaded of the living; and tells it.
+    pub(crate) async fn let_go(&self) -> Result<(), DriveError> {
+        let next = match self.lease.next_owner() {
+            // The leader chose before it knew that this one leaves, too.
+            Some(next) if self.successors.seated(&next).await => None,
+            _ => self.successors.next(self.stream()).await,
+        };
+        if let Some(owner) = self.lease.hand_on(next.as_deref()).await? {
+            self.successors.ring(&owner).await;
+            tracing::info!(stream = self.stream(), shard = %self.context.shard, to = owner, "lease handed over");
+        }
+        Ok(())
+    }
+
     /// Whether nothing new can be in the shard after what a read begun at `asked` saw.
     pub(crate) fn input_ended_before(&self, asked: Instant) -> bool {
         self.ends.borrow().is_some_and(|at| asked >= at)
+    }
+
+    /// Counts a page before it is given to the stage.
+    pub(crate) fn read(&self, records: &[Record], behind_ms: i64) {
+        self.metrics.read(self.stream(), self.lease.key(), records, behind_ms);
+        self.lease.delivered(records.iter().map(|record| record.data.len() as u64).sum());
+        if let Some(seen) = self.assigned.take() {
+            self.metrics.handed_over(self.stream(), seen.elapsed());
+        }
     }
 
     /// Says that records behind `after` may have expired unread.

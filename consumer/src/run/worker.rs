@@ -7,17 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::beat::{beat, enlist};
 use super::control::{ControlPlan, SourceControl};
-use super::leader::Leader;
+use super::leader::{Leader, LeaderParts, Lock};
 use super::map_driver::Exchange;
-use super::role::{Handle, MapRole, ReduceRole, Role, StageRole};
+use super::role::{self, MapRole, ReduceRole, Role, StageRole};
 use super::runner::{Runner, StreamState};
-use super::{Reading, WorkerConfig};
+use super::shard::Renewals;
+use super::{Reading, StartPosition, WorkerConfig, foreign};
 use crate::clock::WallClock;
 use crate::commit::Snapshot;
 use crate::exchange::{FeedKinds, Lanes};
@@ -36,6 +38,19 @@ pub enum WorkerError {
         stream: String,
         /// What happened.
         source: LogError,
+    },
+    /// Another program's worker renews leases of this job's table.
+    #[error(
+        "lease table {table}: {owner} is at work on shard {shard} and is not of this job; \
+         stop that application first, its checkpoints will be taken over"
+    )]
+    Foreign {
+        /// The lease table.
+        table: String,
+        /// The other worker.
+        owner: String,
+        /// A shard it renews.
+        shard: String,
     },
     /// A table cannot be made or reached.
     #[error("table: {0}")]
@@ -59,6 +74,8 @@ pub struct Worker {
     /// All streams of the job, the input first, when this worker runs only some of the roles.
     job: Vec<String>,
     control: Option<ControlPlan>,
+    starts: BTreeMap<String, StartPosition>,
+    renewals: Option<(Handle, Arc<dyn Table>)>,
 }
 
 impl fmt::Debug for Worker {
@@ -87,7 +104,26 @@ impl Worker {
             readings: BTreeMap::new(),
             job: Vec::new(),
             control: None,
+            starts: BTreeMap::new(),
+            renewals: None,
         }
+    }
+
+    /// Where new rows of a stream start; without this at the oldest record. An exchange and what reducers put out must
+    /// be read from their beginning: leave those streams alone.
+    #[must_use]
+    pub fn start_at(mut self, stream: &str, start: StartPosition) -> Self {
+        self.starts.insert(stream.to_owned(), start);
+        self
+    }
+
+    /// Renews leases, commits rows, beats and holds the leader's lock on another runtime than the stages', so that a
+    /// stage that computes for long loses no lease. `table` must be a client of its own, used nowhere else: connections
+    /// are driven by the runtime that opened them. See [`RenewalThread`](super::RenewalThread).
+    #[must_use]
+    pub fn renewals_on(mut self, handle: Handle, table: Arc<dyn Table>) -> Self {
+        self.renewals = Some((handle, table));
+        self
     }
 
     /// Names the whole job, so that this worker can lead it whatever roles it runs itself.
@@ -163,7 +199,7 @@ impl Worker {
     pub fn stage<S: Stage>(
         self,
         stream: &str,
-        stage: impl Fn(&ShardContext, Handle) -> S + Send + Sync + 'static,
+        stage: impl Fn(&ShardContext, role::Handle) -> S + Send + Sync + 'static,
     ) -> Self {
         self.role(stream, StageRole(stage))
     }
@@ -202,6 +238,7 @@ impl Worker {
             ));
         }
         let roles: BTreeSet<String> = self.roles.iter().map(|r| r.stream.clone()).collect();
+        foreign::refuse(&*self.table, &self.config, &self.streams()).await?;
         while let Err(e) = enlist(&*self.table, &self.config, &roles).await {
             if !e.is_retryable() {
                 return Err(e.into());
@@ -209,13 +246,22 @@ impl Worker {
             tracing::warn!(error = %e, "worker list cannot be written, trying again");
             tokio::time::sleep(self.config.timing.discovery).await;
         }
-        let leading = CancellationToken::new();
-        let leader = tokio::spawn(self.leader().await?.run(leading.clone()));
-        let beating = beat(Arc::clone(&self.table), self.config.clone(), roles, leave.clone(), leading.clone());
-        let beating = tokio::spawn(beating);
-        Runner::new(&self, streams).run(&leave).await;
+        let renewals = match &self.renewals {
+            Some((handle, table)) => Renewals { handle: Some(handle.clone()), table: Arc::clone(table) },
+            None => Renewals { handle: None, table: Arc::clone(&self.table) },
+        };
+        // A leaving worker lets go of the lock at once; one whose input has ended leads until all is done.
+        let leading = leave.child_token();
+        let (standby, named) = watch::channel(None);
+        let lock = Lock::new(self.config.clone(), Arc::clone(&renewals.table), self.metrics.clone(), named);
+        let leader = Leader::new(self.leader_parts(), self.control().await?, lock.standing(), standby);
+        let leader = tokio::spawn(leader.run(leading.clone()));
+        let locking = renewals.spawn(lock.run(leading.clone()));
+        let beating = beat(Arc::clone(&renewals.table), self.config.clone(), roles, leave.clone(), leading.clone());
+        let beating = renewals.spawn(beating);
+        Runner::new(&self, renewals, streams).run(&leave).await;
         leading.cancel();
-        for task in [leader, beating] {
+        for task in [leader, locking, beating] {
             if let Err(e) = task.await {
                 tracing::error!(error = %e, "background task failed");
             }
@@ -223,19 +269,23 @@ impl Worker {
         Ok(())
     }
 
-    async fn leader(&self) -> Result<Leader, WorkerError> {
-        let (table, log, metrics) = (&self.table, &self.log, &self.metrics);
-        let control = match self.control.clone() {
-            None => None,
-            Some(plan) => {
-                let stream = self.identify(&plan.input).await?;
-                let leases = self.config.tables.leases(&plan.input);
-                let state = self.config.tables.state();
-                let (table, log) = (Arc::clone(table), Arc::clone(log));
-                Some(SourceControl::new(plan, table, log, leases, state, metrics.clone(), stream))
-            }
-        };
-        let (table, log, clock) = (Arc::clone(table), Arc::clone(log), self.clock.clone());
-        Ok(Leader::new(self.config.clone(), table, log, clock, metrics.clone(), self.streams(), control))
+    fn leader_parts(&self) -> LeaderParts {
+        LeaderParts {
+            config: self.config.clone(),
+            table: Arc::clone(&self.table),
+            log: Arc::clone(&self.log),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            streams: self.streams(),
+            starts: self.starts.clone(),
+        }
+    }
+
+    async fn control(&self) -> Result<Option<SourceControl>, WorkerError> {
+        let Some(plan) = self.control.clone() else { return Ok(None) };
+        let stream = self.identify(&plan.input).await?;
+        let (leases, state) = (self.config.tables.leases(&plan.input), self.config.tables.state());
+        let (table, log) = (Arc::clone(&self.table), Arc::clone(&self.log));
+        Ok(Some(SourceControl::new(plan, table, log, leases, state, self.metrics.clone(), stream)))
     }
 }

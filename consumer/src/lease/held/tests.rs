@@ -1,0 +1,249 @@
+//! What a holder can rely on, and what it must notice.
+
+use super::*;
+use crate::lease::{Checkpoint, new_row};
+use crate::shard::{HashRange, Shard, ShardId};
+use crate::table::memory::MemoryTable;
+use crate::table::{TableError, Value};
+
+const TIMES: LeaseTimes = LeaseTimes { renewal: Duration::from_secs(3), failover: Duration::from_secs(10) };
+
+fn table() -> TableName {
+    TableName { name: "leases".into(), key: attribute::KEY }
+}
+
+async fn assigned(owner: &str) -> Arc<MemoryTable> {
+    let memory = Arc::new(MemoryTable::default());
+    let shard = Shard { id: ShardId::new("s"), parents: vec![], range: HashRange::ALL, closed: false };
+    let row = new_row(&shard, &Checkpoint::TrimHorizon, 0).with(attribute::OWNER, Value::string(owner));
+    memory.put(&table(), row, Condition::None).await.unwrap();
+    memory
+}
+
+async fn acquire(memory: &Arc<MemoryTable>, worker: &str) -> Result<HeldLease, LeaseError> {
+    acquire_until(memory, worker, CancellationToken::new()).await
+}
+
+async fn acquire_until(
+    memory: &Arc<MemoryTable>,
+    worker: &str,
+    stop: CancellationToken,
+) -> Result<HeldLease, LeaseError> {
+    let place = LeasePlace {
+        stream: "flows".into(),
+        table: memory.clone(),
+        name: table(),
+        worker: WorkerId::new(worker),
+        times: TIMES,
+        runs_on: None,
+        metrics: EngineMetrics::register(&prometheus::Registry::new(), "test").unwrap(),
+    };
+    HeldLease::acquire(place, "s", stop).await
+}
+
+async fn begin_hand_over(memory: &MemoryTable, from: &str, to: &str) {
+    let update =
+        Update::new().set(attribute::OWNER, Value::string(to)).set(attribute::CHECKPOINT_OWNER, Value::string(from));
+    memory.update(&table(), "s", update, Condition::None).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zombie_cannot_commit_after_its_lease_moved() {
+    let memory = assigned("a").await;
+    let zombie = acquire(&memory, "a").await.unwrap();
+    let steal = Update::new().set(attribute::OWNER, Value::string("b")).set(attribute::COUNTER, Value::number(9));
+    memory.update(&table(), "s", steal, Condition::None).await.unwrap();
+    let commit = Update::new().set(attribute::CHECKPOINT, Value::string("5"));
+    assert!(matches!(zombie.write(commit, Condition::None).await, Err(LeaseError::Lost)));
+    assert!(zombie.lost().is_cancelled());
+    let row = memory.get(&table(), "s").await.unwrap().unwrap();
+    assert_eq!(row.string(attribute::CHECKPOINT), Some("TRIM_HORIZON"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_answer_was_lost_is_recognised_and_not_applied_twice() {
+    let memory = assigned("a").await;
+    let lease = acquire(&memory, "a").await.unwrap();
+    let counter = lease.row().await.unwrap().counter;
+    let commit = Update::new().set(attribute::CHECKPOINT, Value::string("5"));
+    // The write went through, its answer did not: the row is one ahead of what the holder knows.
+    let lost = commit.clone().set(attribute::COUNTER, Value::number(counter + 1));
+    memory.update(&table(), "s", lost, Condition::None).await.unwrap();
+    lease.write(commit, Condition::None).await.unwrap();
+    let row = lease.row().await.unwrap();
+    assert_eq!((row.counter, row.checkpoint.to_string().as_str()), (counter + 1, "5"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_commit_under_our_name_is_a_lost_lease() {
+    let memory = assigned("a").await;
+    let lease = acquire(&memory, "a").await.unwrap();
+    let foreign = Update::new()
+        .set(attribute::CHECKPOINT, Value::string("77"))
+        .set(attribute::COUNTER, Value::number(lease.row().await.unwrap().counter + 1));
+    memory.update(&table(), "s", foreign, Condition::None).await.unwrap();
+    assert!(matches!(lease.renew().await, Err(LeaseError::Lost)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_not_renewed_for_the_failover_time_is_given_up_by_its_holder() {
+    let memory = assigned("a").await;
+    let lease = acquire(&memory, "a").await.unwrap();
+    tokio::time::advance(TIMES.failover + Duration::from_millis(1)).await;
+    assert!(matches!(lease.renew().await, Err(LeaseError::Lost)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extra_condition_refuses_without_losing_the_lease() {
+    let memory = assigned("a").await;
+    let lease = acquire(&memory, "a").await.unwrap();
+    let idle = Update::new().set(attribute::STATUS[0], Value::number(1));
+    memory.update(&table(), "s", idle, Condition::None).await.unwrap();
+    let live = Condition::Absent(attribute::STATUS[0]);
+    assert!(matches!(lease.write(Update::new(), live).await, Err(LeaseError::Refused)));
+    assert_eq!(lease.row().await.unwrap().status[0], crate::exchange::Status::Idle);
+    lease.renew().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_write_of_an_old_owner_learns_of_the_hand_over_and_still_commits() {
+    let memory = assigned("a").await;
+    let stop = CancellationToken::new();
+    let old = acquire_until(&memory, "a", stop.clone()).await.unwrap();
+    begin_hand_over(&memory, "a", "b").await;
+    assert!(!stop.is_cancelled());
+    assert!(matches!(acquire(&memory, "b").await, Err(LeaseError::Lost)), "the old owner may still commit");
+    let commit = Update::new().set(attribute::CHECKPOINT, Value::string("5"));
+    old.write(commit, Condition::None).await.unwrap();
+    assert!(stop.is_cancelled());
+    assert_eq!(old.next_owner().as_deref(), Some("b"));
+    let before = old.row().await.unwrap();
+    assert_eq!(old.hand_on(None).await.unwrap().as_deref(), Some("b"), "the leader's choice stands");
+    assert!(old.lost().is_cancelled());
+    let row = acquire(&memory, "b").await.unwrap().row().await.unwrap();
+    assert_eq!((row.checkpoint.to_string().as_str(), row.checkpoint_owner), ("5", None));
+    assert_eq!((row.counter, row.switches), (before.counter + 2, before.switches + 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_given_away_has_an_owner_at_once_and_the_giver_can_write_no_more() {
+    let memory = assigned("a").await;
+    let lease = acquire(&memory, "a").await.unwrap();
+    assert_eq!(lease.hand_on(Some("b")).await.unwrap().as_deref(), Some("b"));
+    assert!(matches!(lease.renew().await, Err(LeaseError::Lost)));
+    acquire(&memory, "b").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_given_away_to_nobody_has_no_owner() {
+    let memory = assigned("a").await;
+    let lease = acquire(&memory, "a").await.unwrap();
+    assert_eq!(lease.hand_on(None).await.unwrap(), None);
+    let row = memory.get(&table(), "s").await.unwrap().unwrap();
+    assert_eq!(row.string(attribute::OWNER), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_away_with_a_lost_answer_is_recognised() {
+    let memory = assigned("a").await;
+    let lease = acquire(&memory, "a").await.unwrap();
+    let row = lease.row().await.unwrap();
+    // The write went through, its answer did not.
+    let given = Update::new()
+        .set(attribute::OWNER, Value::string("b"))
+        .set(attribute::ASSIGNED, Value::string("b"))
+        .set(attribute::SWITCHES, Value::number(row.switches + 1))
+        .set(attribute::COUNTER, Value::number(row.counter + 1));
+    memory.update(&table(), "s", given, Condition::None).await.unwrap();
+    assert_eq!(lease.hand_on(Some("b")).await.unwrap().as_deref(), Some("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_owner_whose_hand_over_was_cut_short_cannot_commit() {
+    // KCL left checkpointOwner for ever when the old owner went on renewing; the leader takes it away by force.
+    let memory = assigned("a").await;
+    let old = acquire(&memory, "a").await.unwrap();
+    begin_hand_over(&memory, "a", "b").await;
+    old.renew().await.unwrap();
+    let force = Update::new()
+        .set(attribute::COUNTER, Value::number(old.row().await.unwrap().counter + 1))
+        .remove(attribute::CHECKPOINT_OWNER);
+    memory.update(&table(), "s", force, Condition::None).await.unwrap();
+    let commit = Update::new().set(attribute::CHECKPOINT, Value::string("9"));
+    assert!(matches!(old.write(commit, Condition::None).await, Err(LeaseError::Lost)));
+    acquire(&memory, "b").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn throughput_rides_on_a_renewal() {
+    let memory = assigned("a").await;
+    let lease = acquire(&memory, "a").await.unwrap();
+    lease.delivered(3 * 2048);
+    tokio::time::advance(TIMES.renewal).await;
+    lease.renew().await.unwrap();
+    assert_eq!(lease.row().await.unwrap().bytes_per_second, 2048);
+}
+
+/// Hangs on every update until it is told to go on.
+#[derive(Debug)]
+struct Gate(Arc<MemoryTable>, tokio::sync::Semaphore);
+
+#[async_trait::async_trait]
+impl Table for Gate {
+    async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
+        self.0.ensure(table).await
+    }
+    async fn get(&self, table: &TableName, key: &str) -> Result<Option<Item>, TableError> {
+        self.0.get(table, key).await
+    }
+    async fn put(&self, table: &TableName, item: Item, condition: Condition) -> Result<(), TableError> {
+        self.0.put(table, item, condition).await
+    }
+    async fn update(&self, table: &TableName, key: &str, update: Update, c: Condition) -> Result<(), TableError> {
+        self.1.acquire().await.unwrap().forget();
+        self.0.update(table, key, update, c).await
+    }
+    async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
+        self.0.delete(table, key, condition).await
+    }
+    async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
+        self.0.scan(table).await
+    }
+}
+
+#[test]
+fn a_commit_caught_by_a_blocked_runtime_does_not_hold_up_the_renewals() {
+    // Both ran on the stages' runtime before: a stage that computed for longer than failover lost every lease.
+    let memory = Arc::new(MemoryTable::default());
+    let gate = Arc::new(Gate(memory, tokio::sync::Semaphore::new(1)));
+    let thread = crate::run::RenewalThread::start("renewals").unwrap();
+    let stages = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    stages.block_on(async {
+        let shard = Shard { id: ShardId::new("s"), parents: vec![], range: HashRange::ALL, closed: false };
+        let row = new_row(&shard, &Checkpoint::TrimHorizon, 0).with(attribute::OWNER, Value::string("a"));
+        gate.put(&table(), row, Condition::None).await.unwrap();
+        let place = LeasePlace {
+            stream: "flows".into(),
+            table: gate.clone(),
+            name: table(),
+            worker: WorkerId::new("a"),
+            times: LeaseTimes { renewal: Duration::from_millis(20), failover: Duration::from_secs(60) },
+            runs_on: Some(thread.handle()),
+            metrics: EngineMetrics::register(&prometheus::Registry::new(), "test").unwrap(),
+        };
+        let lease = Arc::new(HeldLease::acquire(place, "s", CancellationToken::new()).await.unwrap());
+        thread.handle().spawn(Arc::clone(&lease).keep());
+        let committing = Arc::clone(&lease);
+        let commit = Update::new().set(attribute::CHECKPOINT, Value::string("5"));
+        let mut writing = Box::pin(committing.write(commit, Condition::None));
+        // The commit is under way, and from here on nothing of this runtime runs.
+        assert!(futures::poll!(&mut writing).is_pending());
+        let before = lease.writer.counter();
+        gate.1.add_permits(3);
+        while lease.writer.counter() < before + 3 {
+            std::thread::yield_now();
+        }
+        writing.await.unwrap();
+        assert_eq!(lease.row().await.unwrap().checkpoint.to_string(), "5");
+    });
+}

@@ -1,0 +1,187 @@
+//! Carrying out a plan: what the leader sees of the rows, the writes, and the bells.
+//!
+//! Each write is conditional on the owners and, where it takes a lease from someone, on the counter as read, so an owner
+//! that renewed meanwhile keeps its lease. A write that was refused is left to the next pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
+
+use super::assign::{LeaseView, Limits, Move, plan};
+use super::{Leader, Member, lease_name};
+use crate::lease::{Checkpoint, LeaseRow, attribute};
+use crate::run::beat::ring;
+use crate::run::{DriveError, StartPosition};
+use crate::table::{Condition, TableError, Update, Value};
+
+/// A lease moved by hand-over stays at least this long, so that a short burst moves nothing to and fro.
+const SETTLE: std::time::Duration = std::time::Duration::from_secs(60);
+/// Writes in flight at once.
+const WRITES: usize = 16;
+
+impl Leader {
+    /// Assigns what nobody renews, evens out the rest, and tells the workers concerned.
+    pub(super) async fn assign(
+        &mut self,
+        tables: &[(String, Vec<LeaseRow>)],
+        members: &[Member],
+    ) -> Result<(), DriveError> {
+        let mut going = BTreeMap::new();
+        for (stream, rows) in tables {
+            let elsewhere = count_elsewhere(tables, stream);
+            let takers = Self::takers(members, stream, &elsewhere);
+            let rows: Vec<&LeaseRow> = rows.iter().filter(|row| is_open(row, rows)).collect();
+            let views: Vec<LeaseView> = rows.iter().map(|row| self.view(stream, row, members, &mut going)).collect();
+            let timing = &self.parts.config.timing;
+            let limits = Limits { failover: timing.lease.failover, hand_over: timing.hand_over };
+            let moves = plan(&views, &takers, limits);
+            let writes: Vec<_> = moves.iter().map(|one| self.carry_out(stream, &rows, one).boxed()).collect();
+            let done: Vec<Result<Option<String>, DriveError>> =
+                futures::stream::iter(writes).buffered(WRITES).collect().await;
+            for (one, told) in moves.iter().zip(done) {
+                if let Move::HandOver { lease, .. } = one {
+                    self.moved.insert(lease_name(stream, rows[*lease]), Instant::now());
+                }
+                self.unrung.extend(told?);
+            }
+        }
+        self.hand_overs = going;
+        self.moved.retain(|_, at| at.elapsed() < SETTLE);
+        let names = |(stream, rows): &(String, Vec<LeaseRow>)| {
+            rows.iter().map(|row| lease_name(stream, row)).collect::<Vec<_>>()
+        };
+        let known: BTreeSet<String> = tables.iter().flat_map(names).collect();
+        self.leases.retain(|name| known.contains(name));
+        self.ring_bells().await;
+        Ok(())
+    }
+
+    fn view(
+        &mut self,
+        stream: &str,
+        row: &LeaseRow,
+        members: &[Member],
+        going: &mut BTreeMap<String, Instant>,
+    ) -> LeaseView {
+        let name = lease_name(stream, row);
+        let holder = row.checkpoint_owner.as_ref().or(row.owner.as_ref());
+        let handing = match (&row.checkpoint_owner, &row.owner) {
+            (Some(old), Some(next)) => {
+                let key = format!("{name} {old} {next}");
+                let since = self.hand_overs.get(&key).copied().unwrap_or_else(Instant::now);
+                going.insert(key, since);
+                since.elapsed()
+            }
+            _ => std::time::Duration::ZERO,
+        };
+        LeaseView {
+            shard: row.shard.as_str().to_owned(),
+            owner: row.owner.clone(),
+            leaving: row.checkpoint_owner.clone(),
+            still: self.leases.age(&name, row.counter),
+            handing,
+            gone: self.parts.config.alone && holder.is_some_and(|holder| !members.iter().any(|m| m.seat.id == *holder)),
+            bytes_per_second: row.bytes_per_second,
+            settled: self.moved.contains_key(&name),
+        }
+    }
+
+    /// Writes one move; returns whom to tell of it.
+    async fn carry_out(&self, stream: &str, rows: &[&LeaseRow], one: &Move) -> Result<Option<String>, DriveError> {
+        let (row, to, assigns) = match one {
+            Move::Assign { lease, to } => (rows[*lease], to, true),
+            Move::HandOver { lease, to } => (rows[*lease], to, false),
+        };
+        let as_seen = |name, owner: &Option<String>| match owner {
+            None => Condition::Absent(name),
+            Some(owner) => Condition::Equals(name, Value::string(owner)),
+        };
+        let mut conditions = vec![
+            as_seen(attribute::OWNER, &row.owner),
+            as_seen(attribute::CHECKPOINT_OWNER, &row.checkpoint_owner),
+            Condition::Exists(attribute::KEY),
+        ];
+        let mut update =
+            Update::new().set(attribute::OWNER, Value::string(to)).set(attribute::ASSIGNED, Value::string(to));
+        let old = row.owner.as_deref();
+        if assigns {
+            conditions.push(Condition::Equals(attribute::COUNTER, Value::number(row.counter)));
+            update = update
+                .set(attribute::COUNTER, Value::number(row.counter.saturating_add(1)))
+                .set(attribute::SWITCHES, Value::number(row.switches.saturating_add(1)))
+                .remove(attribute::CHECKPOINT_OWNER);
+            update = self.with_start(stream, row, update);
+        } else {
+            let Some(old) = old else { return Ok(None) };
+            update = update.set(attribute::CHECKPOINT_OWNER, Value::string(old));
+        }
+        let table = self.parts.config.tables.leases(stream);
+        match self.parts.table.update(&table, row.shard.as_str(), update, Condition::All(conditions)).await {
+            Ok(()) => {}
+            Err(TableError::Conflict { .. }) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+        if !assigns {
+            tracing::info!(stream, shard = %row.shard, from = old, to, "lease to be handed over");
+            return Ok(old.map(str::to_owned));
+        }
+        if row.owner.is_some() {
+            self.parts.metrics.lease_expired(stream);
+        }
+        tracing::info!(stream, shard = %row.shard, from = old, to, "lease assigned");
+        Ok(Some(to.clone()))
+    }
+
+    /// Gives a row that starts at a time the time, before anyone reads. Rows of our own have it from the beginning; a
+    /// row of another program does not say when it was made. LATEST that nobody has read yet is now. AT_TIMESTAMP is
+    /// the time that is set for the stream; without one nobody knows it, and everything is read rather than some lost.
+    fn with_start(&self, stream: &str, row: &LeaseRow, update: Update) -> Update {
+        if row.start_ms.is_some() {
+            return update;
+        }
+        match (&row.checkpoint, self.parts.starts.get(stream)) {
+            (Checkpoint::Latest, _) => update.set(attribute::START, Value::number(self.parts.clock.now_ms())),
+            (Checkpoint::AtTimestamp, Some(StartPosition::AtTimestamp(ms))) => {
+                update.set(attribute::START, Value::number(*ms))
+            }
+            (Checkpoint::AtTimestamp, _) => {
+                tracing::warn!(stream, shard = %row.shard, "row starts at a time that only its maker knew: reading everything");
+                update.set(attribute::CHECKPOINT, Value::string(Checkpoint::TrimHorizon.to_string()))
+            }
+            _ => update,
+        }
+    }
+
+    /// Tells workers that there is news; who could not be told is told at the next pass.
+    async fn ring_bells(&mut self) {
+        let (state, table) = (self.state(), &*self.parts.table);
+        let workers: Vec<String> = std::mem::take(&mut self.unrung).into_iter().collect();
+        let rings: Vec<_> = workers.iter().map(|worker| ring(table, &state, worker).boxed()).collect();
+        let rung: Vec<_> = futures::stream::iter(rings).buffered(WRITES).collect().await;
+        for (worker, result) in workers.into_iter().zip(rung) {
+            if let Err(e) = result {
+                tracing::debug!(worker, error = %e, "worker not told of a lease");
+                self.unrung.insert(worker);
+            }
+        }
+    }
+}
+
+/// Whether the shard can be read now: not consumed, and every parent with a row is. A parent without a row is gone and
+/// blocks nothing.
+fn is_open(row: &LeaseRow, rows: &[LeaseRow]) -> bool {
+    let mut parents = rows.iter().filter(|parent| row.parents.contains(&parent.shard));
+    row.checkpoint != Checkpoint::ShardEnd && parents.all(|parent| parent.checkpoint == Checkpoint::ShardEnd)
+}
+
+/// Leases that each worker has of the other streams.
+fn count_elsewhere(tables: &[(String, Vec<LeaseRow>)], stream: &str) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for row in tables.iter().filter(|(name, _)| name != stream).flat_map(|(_, rows)| rows) {
+        if let Some(owner) = row.owner.as_ref().filter(|_| row.checkpoint != Checkpoint::ShardEnd) {
+            *counts.entry(owner.clone()).or_default() += 1;
+        }
+    }
+    counts
+}

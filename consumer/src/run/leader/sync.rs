@@ -1,0 +1,168 @@
+//! Rows for shards: every listed shard that is not consumed has one, parents before their children
+//! ([`missing`](crate::run::missing)).
+//!
+//! Shards are listed every `shard_sync`, when a consumed shard has no child among the rows, and when the open rows leave
+//! a hole in the hash range three passes in a row. A shard whose parents' rows are there and unread starts where they
+//! start; otherwise a shard with a parent's row starts at its oldest record, whatever is set for the stream: so a stream
+//! that is first met with closed shards is read from the set time on, all of it and nothing before, and a reshard never
+//! skips a record.
+
+use std::collections::BTreeSet;
+
+use super::Leader;
+use crate::exchange::Status;
+use crate::lease::{Checkpoint, LeaseRow, attribute, new_row};
+use crate::run::missing::missing;
+use crate::run::{DriveError, StartPosition};
+use crate::shard::{Shard, ShardId};
+use crate::table::{Condition, Item, TableError, Value};
+
+/// A hole seen this often in a row is one; a reshard in progress may look like one for a moment.
+const HOLE_PASSES: u32 = 3;
+
+/// What the leader remembers of a stream's shards between passes.
+#[derive(Debug, Default)]
+pub(super) struct StreamSync {
+    /// Passes in a row in which the open rows left a hole.
+    hole_passes: u32,
+    /// Consumed shards for which no child was listed when that was last looked up.
+    childless: BTreeSet<ShardId>,
+    /// Rows of shards that were gone from the stream when they were last listed.
+    vanished: BTreeSet<ShardId>,
+}
+
+impl Leader {
+    /// Makes rows for shards that have none, if it is `due` or looks necessary.
+    pub(super) async fn sync(&mut self, stream: &str, rows: &mut Vec<LeaseRow>, due: bool) -> Result<(), DriveError> {
+        let mut known = self.syncs.remove(stream).unwrap_or_default();
+        let holes = holes(rows);
+        self.parts.metrics.hash_holes(stream, holes.len());
+        known.hole_passes = if holes.is_empty() { 0 } else { known.hole_passes.saturating_add(1) };
+        let hole = known.hole_passes >= HOLE_PASSES && known.hole_passes.is_multiple_of(HOLE_PASSES);
+        if hole {
+            let (start, end) = holes.first().copied().unwrap_or_default();
+            tracing::error!(stream, holes = holes.len(), %start, %end, "open leases leave a hole in the hash range");
+        }
+        let childless = childless(rows);
+        let listed = if due || hole || !childless.is_subset(&known.childless) {
+            let shards = self.parts.log.shards(stream).await?;
+            self.make_rows(stream, &shards, rows).await?;
+            known.childless = self::childless(rows);
+            known.vanished = self.note_vanished(stream, &shards, rows, &known.vanished);
+            Some(shards)
+        } else {
+            None
+        };
+        self.syncs.insert(stream.to_owned(), known);
+        if let Some(shards) = listed {
+            self.clean_up(stream, &shards, rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn make_rows(&self, stream: &str, shards: &[Shard], rows: &mut Vec<LeaseRow>) -> Result<(), DriveError> {
+        let table = self.parts.config.tables.leases(stream);
+        let known: BTreeSet<ShardId> = rows.iter().map(|row| row.shard.clone()).collect();
+        for shard in missing(shards, &known) {
+            let item = self.first_row(stream, shard, rows);
+            let item = match self.parts.table.put(&table, item.clone(), Condition::Absent(attribute::KEY)).await {
+                Ok(()) => item,
+                Err(TableError::Conflict { current: Some(current) }) => *current,
+                Err(TableError::Conflict { current: None }) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            tracing::debug!(stream, shard = %shard.id, "lease made");
+            rows.extend(LeaseRow::read(&item).ok().flatten());
+        }
+        rows.sort_by(|a, b| a.shard.cmp(&b.shard));
+        Ok(())
+    }
+
+    fn first_row(&self, stream: &str, shard: &Shard, rows: &[LeaseRow]) -> Item {
+        let parents: Vec<&LeaseRow> = rows.iter().filter(|row| shard.parents.contains(&row.shard)).collect();
+        let now = self.parts.clock.now_ms();
+        let start = match self.parts.starts.get(stream) {
+            _ if !parents.is_empty() => inherited_start(&parents),
+            None | Some(StartPosition::TrimHorizon) => None,
+            Some(StartPosition::Latest) => Some(now),
+            Some(StartPosition::AtTimestamp(ms)) => Some(*ms),
+        };
+        let checkpoint = if start.is_some() { Checkpoint::AtTimestamp } else { Checkpoint::TrimHorizon };
+        let mut item = new_row(shard, &checkpoint, now);
+        if let Some(start) = start {
+            item.set(attribute::START, Value::number(start));
+        }
+        inherit_status(&mut item, &parents);
+        item
+    }
+
+    /// A row of a shard that expired whole is still read by its owner, which finds it gone and ends it; here it is told.
+    fn note_vanished(
+        &self,
+        stream: &str,
+        shards: &[Shard],
+        rows: &[LeaseRow],
+        before: &BTreeSet<ShardId>,
+    ) -> BTreeSet<ShardId> {
+        let gone = |row: &&LeaseRow| !shards.iter().any(|shard| shard.id == row.shard);
+        let unread = rows.iter().filter(|row| row.checkpoint != Checkpoint::ShardEnd).filter(gone);
+        let vanished: BTreeSet<ShardId> = unread.map(|row| row.shard.clone()).collect();
+        for shard in vanished.difference(before) {
+            tracing::error!(stream, %shard, "shard is gone from the stream and was not read to its end");
+        }
+        vanished
+    }
+}
+
+/// Where a shard starts whose parents have rows: with them, if nobody has read them, else at its oldest record.
+fn inherited_start(parents: &[&LeaseRow]) -> Option<i64> {
+    let unread = parents.iter().all(|parent| parent.checkpoint == Checkpoint::AtTimestamp);
+    if unread { parents.iter().map(|parent| parent.start_ms).min().flatten() } else { None }
+}
+
+/// A child counts from its start for the kinds in which all its parents do; otherwise it asks first, like any source that
+/// was out, because lanes may have gone past where its parents stood.
+fn inherit_status(item: &mut Item, parents: &[&LeaseRow]) {
+    if parents.is_empty() {
+        return;
+    }
+    for (kind, name) in attribute::STATUS.into_iter().enumerate() {
+        let live = parents.iter().all(|parent| parent.status[kind] == Status::Live);
+        let status = if live { Status::Live } else { Status::Idle };
+        item.set(name, Value::number(status.code()));
+    }
+}
+
+/// Consumed shards without a child among the rows: their children must be listed.
+fn childless(rows: &[LeaseRow]) -> BTreeSet<ShardId> {
+    let parents: BTreeSet<&ShardId> = rows.iter().flat_map(|row| &row.parents).collect();
+    let ended = rows.iter().filter(|row| row.checkpoint == Checkpoint::ShardEnd && !parents.contains(&row.shard));
+    ended.map(|row| row.shard.clone()).collect()
+}
+
+/// The parts of the hash range that no open row covers. Rows of consumed shards do not count: their children do.
+pub(super) fn holes(rows: &[LeaseRow]) -> Vec<(u128, u128)> {
+    let mut open: Vec<(u128, u128)> = rows
+        .iter()
+        .filter(|row| row.checkpoint != Checkpoint::ShardEnd)
+        .map(|row| (row.range.start, row.range.end))
+        .collect();
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    open.sort_unstable();
+    let mut holes = Vec::new();
+    // None: everything up to the end of the space is covered.
+    let mut next = Some(0u128);
+    for (start, end) in open {
+        let Some(from) = next else { break };
+        if start > from {
+            holes.push((from, start - 1));
+        }
+        next = end.max(from.saturating_sub(1)).checked_add(1);
+    }
+    if let Some(from) = next {
+        holes.push((from, u128::MAX));
+    }
+    holes
+}

@@ -1,0 +1,147 @@
+//! One shard from its acquisition to its end: errors start it again from its commit, under a new fence.
+//!
+//! Invariants: the lease is renewed by a task of its own for as long as a driver runs, and no longer; a panic in a stage
+//! is a failure of this shard alone. Read next: [`super::task`] (what a driver is given), [`super::role`].
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::role::Role;
+use super::roster::Successors;
+use super::task::{FirstRead, ShardTask};
+use super::{DriveError, Exit, Reading, WorkerConfig};
+use crate::commit::{Chunks, Epochs, Snapshots};
+use crate::lease::{HeldLease, LeasePlace};
+use crate::log::Log;
+use crate::metrics::EngineMetrics;
+use crate::stage::ShardContext;
+use crate::table::Table;
+
+/// The longest pause before a failed shard is tried again.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Ends a task with its scope.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Where leases are renewed, when not among the stages.
+#[derive(Debug, Clone)]
+pub(super) struct Renewals {
+    pub(super) handle: Option<Handle>,
+    /// The table as reached from there.
+    pub(super) table: Arc<dyn Table>,
+}
+
+impl Renewals {
+    /// Runs a task where the renewals run.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+        match &self.handle {
+            Some(handle) => handle.spawn(task),
+            None => tokio::spawn(task),
+        }
+    }
+}
+
+/// One shard from its acquisition to its end.
+pub(super) struct Shard {
+    pub(super) context: ShardContext,
+    pub(super) role: Arc<dyn Role>,
+    pub(super) reading: Reading,
+    pub(super) config: WorkerConfig,
+    pub(super) table: Arc<dyn Table>,
+    pub(super) renewals: Renewals,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) metrics: EngineMetrics,
+    pub(super) ends: watch::Receiver<Option<Instant>>,
+    pub(super) successors: Arc<Successors>,
+    /// Cancelled when the worker leaves or the lease is to go to another.
+    pub(super) stop: CancellationToken,
+}
+
+impl Shard {
+    /// Acquires the lease and drives until it is lost or the shard has ended; errors start it again from the commit,
+    /// under a new fence.
+    pub(super) async fn run(&self) -> Exit {
+        let mut backoff = self.config.timing.discovery;
+        let mut seen = Some(Instant::now());
+        loop {
+            let name = self.context.stream.name.as_str();
+            let task = match self.acquire(seen.take()).await {
+                Ok(task) => task,
+                Err(e) => {
+                    tracing::debug!(stream = name, shard = %self.context.shard, error = %e, "lease not acquired");
+                    return Exit::Lost;
+                }
+            };
+            self.metrics.acquired(name, task.lease.key());
+            let keeper = AbortOnDrop(self.renewals.spawn(Arc::clone(&task.lease).keep()));
+            // A panic in a stage is a failure of this shard alone, and must not leave a lease that nobody drives.
+            let driven = AssertUnwindSafe(self.role.drive(&task)).catch_unwind().await;
+            drop(keeper);
+            match driven.unwrap_or_else(|_| Err(DriveError::Panicked)) {
+                Ok(exit) => {
+                    tracing::info!(stream = name, shard = %self.context.shard, ?exit, "shard left");
+                    return exit;
+                }
+                Err(e) if e.is_lost() || task.lease.lost().is_cancelled() => return Exit::Lost,
+                Err(e) => {
+                    tracing::error!(stream = name, shard = %self.context.shard, error = %e, "shard stopped, trying again from its commit");
+                    self.metrics.restarted(name);
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Exit::Lost,
+                () = tokio::time::sleep(backoff) => {}
+            }
+            backoff = (backoff * 2).min(LONGEST_BACKOFF.min(self.config.timing.lease.failover / 2));
+        }
+    }
+
+    async fn acquire(&self, seen: Option<Instant>) -> Result<ShardTask, DriveError> {
+        let leases = self.config.tables.leases(&self.context.stream.name);
+        let place = LeasePlace {
+            stream: self.context.stream.name.clone(),
+            table: Arc::clone(&self.renewals.table),
+            name: leases.clone(),
+            worker: self.config.worker.clone(),
+            times: self.config.timing.lease,
+            runs_on: self.renewals.handle.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let lease = HeldLease::acquire(place, self.context.shard.as_str(), self.stop.clone()).await?;
+        let (state, stream) = (self.config.tables.state(), self.context.stream.clone());
+        Ok(ShardTask {
+            context: self.context.clone(),
+            lease: Arc::new(lease),
+            log: Arc::clone(&self.log),
+            table: Arc::clone(&self.table),
+            leases,
+            state: state.clone(),
+            chunks: Chunks::new(Arc::clone(&self.table), state.clone(), stream.clone()),
+            epochs: Epochs::new(Arc::clone(&self.table), state.clone(), stream),
+            snapshots: Snapshots::new(Arc::clone(&self.table), state),
+            timing: self.config.timing,
+            reading: self.reading.clone(),
+            leave: self.stop.clone(),
+            successors: Arc::clone(&self.successors),
+            assigned: seen.map_or_else(FirstRead::default, FirstRead::since),
+            ends: self.ends.clone(),
+            metrics: self.metrics.clone(),
+            state_keys: self.role.keys(&self.context),
+            state_mismatch: self.config.state_mismatch,
+        })
+    }
+}
