@@ -9,7 +9,7 @@ use flowshift_consumer::exchange::{FeedKinds, Lanes};
 use flowshift_consumer::kpl::{Kpl, OutOfRange};
 use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::kinesis::KinesisLog;
-use flowshift_consumer::run::{Handle, Reading, RenewalThread, StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Fetch, Handle, Reading, RenewalThread, StateMismatch, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::table::aws::DynamoTable;
 use flowshift_detector::Settings;
 use tokio::sync::{mpsc, watch};
@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::Clients;
-use crate::config::{Config, InputSettings, KplOutOfRange, SecretSource, StateMismatchPolicy, Webhook};
+use crate::config::{
+    Config, FetchMode, InputSettings, JobName, KplOutOfRange, SecretSource, StateMismatchPolicy, Webhook,
+};
 use crate::metrics::Metrics;
 use crate::stage::aggregate::Aggregate;
 use crate::stage::correlate::{Correlate, Deliveries, Outlet, Printer};
@@ -101,7 +103,7 @@ pub async fn run(
     if job.role != Role::Detect {
         let aggregate = Aggregate::new(lanes);
         worker = worker.map(&streams.flows, &streams.exchange, lanes, kinds, job.snapshot.clone(), aggregate);
-        worker = worker.reading(&streams.flows, reading(&config.input));
+        worker = worker.reading(&streams.flows, reading(&config.input, &config.job));
     }
     if job.role != Role::Aggregate {
         let detect = detect(&job, settings.clone());
@@ -132,12 +134,16 @@ fn correlate(
 }
 
 /// How the flows stream is read.
-fn reading(input: &InputSettings) -> Reading {
+fn reading(input: &InputSettings, job: &JobName) -> Reading {
     let out_of_range = match input.kpl_out_of_range {
         KplOutOfRange::Drop => OutOfRange::Drop,
         KplOutOfRange::Keep => OutOfRange::Keep,
     };
-    Reading { kpl: Some(Kpl { verify_md5: input.kpl_verify_md5, out_of_range }) }
+    let fetch = match input.fetch {
+        FetchMode::Polling => Fetch::Polling,
+        FetchMode::Efo => Fetch::FanOut { consumer: input.consumer.clone().unwrap_or_else(|| job.to_string()) },
+    };
+    Reading { fetch, kpl: Some(Kpl { verify_md5: input.kpl_verify_md5, out_of_range }) }
 }
 
 fn worker_config(job: &Job) -> WorkerConfig {

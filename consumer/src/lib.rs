@@ -18,7 +18,7 @@
 //!
 //! Not promised: side effects outside the state are the stage's own business (a [`Handle`](run::Handle) tells when the
 //! lease is lost). Records that expire before they were read are gone, which is counted and told to the stage. This
-//! width reads by polling, does not start beside live workers of a Java KCL
+//! width does not start beside live workers of a Java KCL
 //! application on the same lease table.
 //!
 //! # A stage in twenty lines

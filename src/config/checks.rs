@@ -102,6 +102,13 @@ impl Checks<'_> {
     }
 
     pub(super) fn input(&mut self, input: &InputSettings) {
+        if let Some(name) = &input.consumer {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+            if !(1..=128).contains(&name.len()) || !name.bytes().all(fits) {
+                let what = format!("`{name}` is not a name");
+                self.fail("input.consumer", what, "use 1 to 128 letters, digits, `_`, `.` or `-`");
+            }
+        }
         self.at_least("input.agent_interval", input.agent_interval, Span::secs(1));
         if input.lateness_flow_logs < input.lateness_reports {
             let what = format!("`{}` is below `input.lateness_reports`", input.lateness_flow_logs);

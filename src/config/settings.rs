@@ -140,6 +140,17 @@ impl InputFormat {
     }
 }
 
+/// How the flows stream is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FetchMode {
+    /// GetRecords, up to five times a second and shard, shared with every other reader that polls.
+    #[default]
+    Polling,
+    /// Enhanced fan-out: records are pushed, with 2 MB a second and shard of our own. AWS charges for it.
+    Efo,
+}
+
 /// What happens to a record inside a KPL aggregate whose hash key lies outside its shard's range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -157,6 +168,12 @@ pub enum KplOutOfRange {
 pub struct InputSettings {
     /// Format of the records: `auto`, `agent`, `flow-batch` or `json-lines`.
     pub format: InputFormat,
+    /// How records come: `polling`, or `efo` for enhanced fan-out.
+    pub fetch: FetchMode,
+    /// Name of the registered consumer for `efo`; registered when it is missing, never deregistered. 1 to 128 letters,
+    /// digits, `_`, `.` or `-`. Not set: `job.name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
     /// Records of KPL aggregates outside their shard's hash range: `drop` or `keep`.
     pub kpl_out_of_range: KplOutOfRange,
     /// Whether the MD5 of a KPL aggregate must be right; `false` takes anything that decodes for an aggregate.
@@ -175,6 +192,8 @@ impl Default for InputSettings {
     fn default() -> Self {
         Self {
             format: InputFormat::Auto,
+            fetch: FetchMode::Polling,
+            consumer: None,
             kpl_out_of_range: KplOutOfRange::Drop,
             kpl_verify_md5: true,
             agent_interval: Span::secs(30),

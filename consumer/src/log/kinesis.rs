@@ -4,6 +4,7 @@
 //! strings; the codes are sorted in [`Outcome`]). Not here: retries of the SDK (the client's), pauses between reads (`run::fetch`), batching ([`put_all`](super::put_all)).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
@@ -12,7 +13,8 @@ use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 
-use super::{Entry, Log, LogError, Page, ReadToken, Record, StreamId};
+use super::fan_out::Consumers;
+use super::{ConsumerId, Entry, Log, LogError, Page, ReadToken, Record, StreamId, Subscription};
 use crate::aws::{Outcome, chain};
 use crate::metrics::EngineMetrics;
 use crate::shard::{HashRange, Position, SequenceNumber, Shard, ShardId};
@@ -20,14 +22,15 @@ use crate::shard::{HashRange, Position, SequenceNumber, Shard, ShardId};
 /// Streams in Kinesis (or anything that speaks its protocol).
 #[derive(Debug, Clone)]
 pub struct KinesisLog {
-    client: Client,
+    pub(super) client: Client,
+    pub(super) consumers: Arc<Consumers>,
     metrics: Option<EngineMetrics>,
 }
 
 impl KinesisLog {
     /// Over an SDK client, whose retries and timeouts apply to every call.
     pub fn new(client: Client) -> Self {
-        Self { client, metrics: None }
+        Self { client, consumers: Arc::default(), metrics: None }
     }
 
     /// Counts the records that Kinesis refuses inside answered calls.
@@ -39,7 +42,7 @@ impl KinesisLog {
 }
 
 /// An error code as what the engine may do about it; `status` is the HTTP status where there is one.
-fn error_of(code: &str, status: Option<u16>, text: String) -> LogError {
+pub(super) fn error_of(code: &str, status: Option<u16>, text: String) -> LogError {
     match Outcome::of_error(code, status) {
         Outcome::Expired => LogError::Expired,
         Outcome::Throttled => LogError::Throttled,
@@ -49,7 +52,7 @@ fn error_of(code: &str, status: Option<u16>, text: String) -> LogError {
     }
 }
 
-fn classify<E>(error: &SdkError<E, HttpResponse>) -> LogError
+pub(super) fn classify<E>(error: &SdkError<E, HttpResponse>) -> LogError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
@@ -61,7 +64,7 @@ where
     }
 }
 
-fn bad_answer(what: &str, value: &str) -> LogError {
+pub(super) fn bad_answer(what: &str, value: &str) -> LogError {
     LogError::Unavailable(format!("answer with a bad {what}: {value:?}"))
 }
 
@@ -79,7 +82,7 @@ fn shard_from_aws(shard: aws_sdk_kinesis::types::Shard) -> Result<Shard, LogErro
     })
 }
 
-fn record_from_aws(record: aws_sdk_kinesis::types::Record) -> Result<Record, LogError> {
+pub(super) fn record_from_aws(record: aws_sdk_kinesis::types::Record) -> Result<Record, LogError> {
     let sequence = SequenceNumber::new(&record.sequence_number)
         .ok_or_else(|| bad_answer("sequence number", &record.sequence_number))?;
     let arrived = record.approximate_arrival_timestamp.and_then(|t| t.to_millis().ok());
@@ -150,6 +153,19 @@ impl Log for KinesisLog {
             next: out.next_shard_iterator.map(ReadToken),
             behind_ms: out.millis_behind_latest.unwrap_or_default(),
         })
+    }
+
+    async fn register(&self, stream: &str, consumer: &str) -> Result<ConsumerId, LogError> {
+        self.register_consumer(stream, consumer).await
+    }
+
+    async fn subscribe(
+        &self,
+        consumer: &ConsumerId,
+        shard: &ShardId,
+        position: &Position,
+    ) -> Result<Box<dyn Subscription>, LogError> {
+        self.subscribe_to(consumer, shard, position).await
     }
 
     async fn append(&self, stream: &str, entries: &[Entry]) -> Result<Vec<Result<SequenceNumber, LogError>>, LogError> {

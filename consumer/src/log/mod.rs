@@ -1,8 +1,9 @@
-//! The log seam: the five Kinesis calls the engine makes.
+//! The log seam: the Kinesis calls the engine makes.
 //!
-//! Polling and (later) enhanced fan-out stand behind [`Log::read`]; nothing in the engine knows a Kinesis request.
+//! Polling is [`Log::read`], enhanced fan-out [`Log::subscribe`]; nothing in the engine knows a Kinesis request.
 //! [`kinesis::KinesisLog`] speaks to Kinesis; [`memory::MemoryLog`] is the same rules in memory for simulations.
 
+mod fan_out;
 pub mod kinesis;
 pub mod memory;
 mod put;
@@ -73,6 +74,33 @@ impl ReadToken {
     }
 }
 
+/// A consumer registered for enhanced fan-out of one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerId {
+    /// The stream's name.
+    pub(crate) stream: String,
+    /// How the log names the consumer.
+    pub(crate) arn: String,
+}
+
+/// What a subscription pushes at once.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Records in order, possibly none.
+    pub records: Vec<Record>,
+    /// The next subscription begins after it; none when a closed shard has been read to its end.
+    pub continuation: Option<SequenceNumber>,
+    /// Age of the next unread record in milliseconds, 0 at the tip.
+    pub behind_ms: i64,
+}
+
+/// A subscription to one shard. It ends by itself after some minutes, and when another takes its place.
+#[async_trait::async_trait]
+pub trait Subscription: Send {
+    /// The next event; none at the end. Not asking is back-pressure.
+    async fn next(&mut self) -> Option<Result<Event, LogError>>;
+}
+
 /// A record to append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -99,6 +127,9 @@ pub enum LogError {
     /// No answer, or an answer of 5xx: an append may or may not have been applied.
     #[error("stream unavailable: {0}")]
     Unavailable(String),
+    /// Another subscription of the same consumer to the shard began moments ago.
+    #[error("another subscription to the shard is younger than five seconds")]
+    InUse,
     /// The request is wrong and will stay wrong.
     #[error("stream refused the request: {0}")]
     Invalid(String),
@@ -107,7 +138,7 @@ pub enum LogError {
 impl LogError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Throttled | Self::Unavailable(_))
+        matches!(self, Self::Throttled | Self::Unavailable(_) | Self::InUse)
     }
 }
 
@@ -122,6 +153,20 @@ pub trait Log: Send + Sync + fmt::Debug {
     async fn seek(&self, stream: &str, shard: &ShardId, position: &Position) -> Result<ReadToken, LogError>;
     /// Reads on from a place: at most 10 MB and 10,000 records.
     async fn read(&self, stream: &str, token: &ReadToken) -> Result<Page, LogError>;
+    /// A consumer of this name, registered when there is none, and active.
+    async fn register(&self, stream: &str, consumer: &str) -> Result<ConsumerId, LogError> {
+        Err(LogError::Invalid(format!("no enhanced fan-out here for consumer {consumer} of {stream}")))
+    }
+    /// Subscribes to a shard; takes the place of a subscription of this consumer that is older than five seconds.
+    async fn subscribe(
+        &self,
+        consumer: &ConsumerId,
+        shard: &ShardId,
+        position: &Position,
+    ) -> Result<Box<dyn Subscription>, LogError> {
+        let _ = position;
+        Err(LogError::Invalid(format!("no enhanced fan-out here for {shard} of {}", consumer.stream)))
+    }
     /// Appends up to 500 records in one request; each has its own answer. The order of a request's records is kept
     /// per shard unless one is refused.
     async fn append(&self, stream: &str, entries: &[Entry]) -> Result<Vec<Result<SequenceNumber, LogError>>, LogError>;

@@ -32,7 +32,7 @@ mod worker;
 
 pub use config::{StartPosition, StateMismatch, Tables, Timing, WorkerConfig};
 pub use lane_stage::{LaneStage, split_marks};
-pub use reading::Reading;
+pub use reading::{Fetch, Reading};
 pub use renewals::RenewalThread;
 pub use role::Handle;
 pub use worker::{Worker, WorkerError};

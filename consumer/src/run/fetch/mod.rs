@@ -1,7 +1,7 @@
 //! Reads one shard into a bounded channel.
 //!
 //! The channel is the back-pressure: a slow stage stops the reading, never a renewal. A place that expired is taken anew
-//! behind the last record seen, so nothing is lost or repeated. `poll` reads, `outlet` takes aggregates apart and
+//! behind the last record seen, so nothing is lost or repeated. `poll` reads or `subscribe` is given, `outlet` takes aggregates apart and
 //! sends pages, `pace` says when to read again, `range` reads a cut batch a second time.
 //! Invariant: a page holds whole Kinesis records, so a commit between pages never cuts an aggregate.
 
@@ -9,22 +9,25 @@ mod outlet;
 mod pace;
 mod poll;
 mod range;
+mod subscribe;
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::task::ShardTask;
-use super::{Reading, Timing};
+use super::{Fetch, Reading, Timing};
 use crate::lease::{Checkpoint, LeaseRow};
 use crate::log::{Log, LogError, Record};
 use crate::metrics::EngineMetrics;
 use crate::shard::{Position, SequenceNumber, ShardId};
 use crate::stage::ShardContext;
-use outlet::Outlet;
+use outlet::{Closed, Outlet};
 use poll::Poll;
+use subscribe::Subscriber;
 
 pub(crate) use range::{Range, read_range};
 
@@ -78,27 +81,39 @@ impl Start {
 
 /// Reads the task's shard on until `stop`.
 pub(crate) fn spawn(task: &ShardTask, start: Start, stop: CancellationToken) -> mpsc::Receiver<Fetched> {
-    read_on(&task.context, Arc::clone(&task.log), &task.reading, &task.timing, task.metrics.clone(), start, stop)
+    let (shard, log, ends) = (&task.context, Arc::clone(&task.log), task.ends.clone());
+    let source = Source { shard, log, reading: &task.reading, timing: &task.timing, ends };
+    read_on(source, task.metrics.clone(), start, stop)
+}
+
+/// What is read, and how.
+struct Source<'a> {
+    shard: &'a ShardContext,
+    log: Arc<dyn Log>,
+    reading: &'a Reading,
+    timing: &'a Timing,
+    ends: watch::Receiver<Option<Instant>>,
 }
 
 fn read_on(
-    shard: &ShardContext,
-    log: Arc<dyn Log>,
-    reading: &Reading,
-    timing: &Timing,
+    source: Source<'_>,
     metrics: EngineMetrics,
     start: Start,
     stop: CancellationToken,
 ) -> mpsc::Receiver<Fetched> {
     let (sender, receiver) = mpsc::channel(PAGES);
+    let Source { shard, log, reading, timing, ends } = source;
     let (stream, position) = (shard.stream.name.clone(), start.position.clone());
     let place = Place { log, stream, shard: shard.shard.clone(), position };
     let outlet = Outlet::new(shard, reading.kpl, metrics, start, sender.clone());
-    let poll = Poll::new(place, timing.poll, timing.idle_poll, outlet);
+    let reader: BoxFuture<'static, Result<(), Closed>> = match &reading.fetch {
+        Fetch::Polling => Box::pin(Poll::new(place, timing.poll, timing.idle_poll, outlet).run()),
+        Fetch::FanOut { consumer } => Box::pin(Subscriber::new(place, consumer, outlet, ends).run()),
+    };
     tokio::spawn(async move {
         let reading = async {
             // An error says that the stage is gone. Otherwise hold the channel open: its closing would look like a fault.
-            if poll.run().await.is_ok() {
+            if reader.await.is_ok() {
                 std::future::pending::<()>().await;
             }
         };

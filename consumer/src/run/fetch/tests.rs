@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::*;
 use crate::kpl::{Joined, join};
 use crate::lease::{LeaseRow, new_row};
-use crate::log::{Entry, Page, ReadToken, StreamId, memory::MemoryLog};
+use crate::log::{ConsumerId, Entry, Page, ReadToken, StreamId, Subscription, memory::MemoryLog};
 use crate::shard::{HashRange, Shard};
 
 const STREAM: &str = "s";
@@ -61,6 +61,23 @@ impl Log for Scripted {
             None => self.log.read(stream, token).await,
         }
     }
+    async fn register(&self, stream: &str, consumer: &str) -> Result<ConsumerId, LogError> {
+        self.log.register(stream, consumer).await
+    }
+    async fn subscribe(
+        &self,
+        consumer: &ConsumerId,
+        shard: &ShardId,
+        position: &Position,
+    ) -> Result<Box<dyn Subscription>, LogError> {
+        self.reads.lock().unwrap().push(Instant::now());
+        self.seeks.lock().unwrap().push(position.clone());
+        let failure = self.failures.lock().unwrap().pop_front();
+        match failure {
+            Some(failure) => Err(failure),
+            None => self.log.subscribe(consumer, shard, position).await,
+        }
+    }
     async fn append(&self, stream: &str, entries: &[Entry]) -> Result<Vec<Result<SequenceNumber, LogError>>, LogError> {
         self.log.append(stream, entries).await
     }
@@ -72,6 +89,14 @@ fn row() -> LeaseRow {
 }
 
 fn fetch(log: &Arc<Scripted>, checkpoint: &Checkpoint, sub_sequence: u64) -> mpsc::Receiver<Fetched> {
+    fetch_by(Fetch::Polling, log, checkpoint, sub_sequence)
+}
+
+fn fan_out() -> Fetch {
+    Fetch::FanOut { consumer: "c".into() }
+}
+
+fn fetch_by(fetch: Fetch, log: &Arc<Scripted>, checkpoint: &Checkpoint, sub_sequence: u64) -> mpsc::Receiver<Fetched> {
     let shard = ShardContext {
         stream: StreamId { name: STREAM.into(), created_ms: 0 },
         shard: shard_id(),
@@ -79,8 +104,10 @@ fn fetch(log: &Arc<Scripted>, checkpoint: &Checkpoint, sub_sequence: u64) -> mps
     };
     let metrics = EngineMetrics::register(&prometheus::Registry::new(), "t").unwrap();
     let start = Start::behind(&row(), checkpoint, sub_sequence);
-    let (reading, timing) = (Reading::with_kpl(), Timing::default());
-    read_on(&shard, log.clone(), &reading, &timing, metrics, start, CancellationToken::new())
+    let (reading, timing) = (Reading { fetch, ..Reading::with_kpl() }, Timing::default());
+    let (_, ends) = watch::channel(None);
+    let source = Source { shard: &shard, log: log.clone(), reading: &reading, timing: &timing, ends };
+    read_on(source, metrics, start, CancellationToken::new())
 }
 
 fn aggregate(texts: &[&str]) -> Bytes {
@@ -256,4 +283,67 @@ async fn a_batch_is_read_again_with_exactly_its_records() {
     assert_eq!(read(plain).await.len(), 3);
     log.log.trim(STREAM, &shard_id(), &first);
     assert_eq!(read(range(Some(crate::kpl::Kpl::default()))).await, [1, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_gives_what_polling_gives() {
+    let log = Scripted::new();
+    log.put("before").await;
+    let half = log.put(aggregate(&["0", "1", "2", "3"])).await;
+    log.put(aggregate(&["4"])).await;
+    log.log.split(STREAM, &shard_id());
+    let checkpoint = Checkpoint::At(half);
+    let pushed = texts(&mut fetch_by(fan_out(), &log, &checkpoint, 1)).await;
+    assert_eq!(pushed, ["2", "3", "4", "ShardEnd"]);
+    assert_eq!(pushed, texts(&mut fetch(&log, &checkpoint, 1)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_follow_one_another_without_loss_and_never_within_five_seconds() {
+    let log = Scripted::new();
+    log.failures.lock().unwrap().extend([LogError::InUse, LogError::Throttled, LogError::Unavailable("cut".into())]);
+    let mut pages = fetch_by(fan_out(), &log, &Checkpoint::TrimHorizon, 0);
+    let mut seen = Vec::new();
+    // Past two lives of a subscription.
+    for n in 0..140 {
+        log.put(n.to_string()).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        while let Ok(Fetched::Page { records, .. }) = pages.try_recv() {
+            seen.extend(records.iter().map(|r| String::from_utf8_lossy(&r.data).into_owned()));
+        }
+    }
+    seen.extend(texts(&mut pages).await);
+    assert_eq!(seen, (0..140).map(|n| n.to_string()).collect::<Vec<_>>());
+    let asked = log.reads.lock().unwrap().clone();
+    assert!(asked.len() >= 6, "three refusals and three lives: {}", asked.len());
+    assert!(asked.windows(2).all(|w| w[1] - w[0] >= Duration::from_secs(5)), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_a_zombie_takes_is_taken_back_and_nothing_is_lost() {
+    let log = Scripted::new();
+    let mut ours = fetch_by(fan_out(), &log, &Checkpoint::TrimHorizon, 0);
+    log.put("0").await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let mut zombie = fetch_by(fan_out(), &log, &Checkpoint::TrimHorizon, 0);
+    log.put("1").await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let mut seen = [Vec::new(), Vec::new()];
+    for _ in 0..20 {
+        for (pages, seen) in [&mut ours, &mut zombie].into_iter().zip(&mut seen) {
+            while let Ok(Fetched::Page { records, .. }) = pages.try_recv() {
+                seen.extend(records.iter().map(|r| r.data.clone()));
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    assert_eq!(seen, [["0", "1"], ["0", "1"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_vanished_is_gone_for_a_subscription_too() {
+    let log = Scripted::new();
+    log.log.split(STREAM, &shard_id());
+    log.log.expire(STREAM, &shard_id());
+    assert_eq!(texts(&mut fetch_by(fan_out(), &log, &Checkpoint::TrimHorizon, 0)).await, ["Gone"]);
 }

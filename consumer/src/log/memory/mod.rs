@@ -3,13 +3,17 @@
 //! Time is tokio's clock, so a paused runtime makes arrival times deterministic.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::{Entry, Log, LogError, Page, ReadToken, Record, StreamId};
+use super::{ConsumerId, Entry, Log, LogError, Page, ReadToken, Record, StreamId, Subscription};
 use crate::kpl::hash_key;
 use crate::shard::{HashRange, Position, SequenceNumber, Shard, ShardId};
+
+mod push;
+
+use push::{Push, Subscriptions};
 
 const PAGE_RECORDS: usize = 10_000;
 
@@ -22,30 +26,67 @@ struct MemoryShard {
     expired: bool,
 }
 
+/// What a reader sees of a shard from some place on.
+struct View {
+    records: Vec<Record>,
+    /// Where to go on.
+    end: usize,
+    /// Whether a closed shard has been seen to its end.
+    at_end: bool,
+    behind_ms: i64,
+}
+
+impl MemoryShard {
+    fn view(&self, offset: usize, most: usize, now_ms: i64) -> View {
+        let offset = offset.max(self.trimmed);
+        let end = self.records.len().min(offset + most);
+        let unread = self.records.get(end);
+        View {
+            records: self.records.get(offset..end).unwrap_or_default().to_vec(),
+            end,
+            at_end: unread.is_none() && self.shard.closed,
+            behind_ms: unread.map_or(0, |r| (now_ms - r.arrived_ms).max(1)),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct MemoryStream {
     id: StreamId,
     shards: Vec<MemoryShard>,
     next_sequence: u64,
+    subscriptions: Subscriptions,
 }
 
 /// Streams in memory. Nothing is throttled, and records expire only when they are told to.
 #[derive(Debug)]
 pub struct MemoryLog {
-    streams: Mutex<BTreeMap<String, MemoryStream>>,
+    streams: Arc<Mutex<BTreeMap<String, MemoryStream>>>,
+    clock: Clock,
+}
+
+/// The log's wall clock, which runs with tokio's.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
     epoch_ms: i64,
     started: Instant,
+}
+
+impl Clock {
+    fn now_ms(&self) -> i64 {
+        self.epoch_ms + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX / 2)
+    }
 }
 
 impl MemoryLog {
     /// A log whose clock shows `epoch_ms` (epoch milliseconds) now and runs with tokio's clock.
     pub fn new(epoch_ms: i64) -> Self {
-        Self { streams: Mutex::default(), epoch_ms, started: Instant::now() }
+        Self { streams: Arc::default(), clock: Clock { epoch_ms, started: Instant::now() } }
     }
 
     /// The log's wall clock, epoch milliseconds.
     pub fn now_ms(&self) -> i64 {
-        self.epoch_ms + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX / 2)
+        self.clock.now_ms()
     }
 
     /// Makes a stream of `count` shards of equal hash ranges.
@@ -57,7 +98,7 @@ impl MemoryLog {
             HashRange { start, end }
         });
         let id = StreamId { name: name.to_owned(), created_ms: self.now_ms() };
-        let mut stream = MemoryStream { id, shards: Vec::new(), next_sequence: 1 };
+        let mut stream = MemoryStream { id, shards: Vec::new(), next_sequence: 1, subscriptions: Subscriptions::new() };
         for range in ranges {
             stream.open(range, Vec::new());
         }
@@ -107,6 +148,22 @@ impl MemoryLog {
     pub fn dump(&self, stream: &str) -> Vec<Record> {
         let streams = self.lock();
         streams.get(stream).into_iter().flat_map(|s| s.shards.iter().flat_map(|m| m.records.clone())).collect()
+    }
+
+    /// Index of a shard, and of the record that reading begins with.
+    fn place(&self, stream: &str, shard: &ShardId, position: &Position) -> Result<(usize, usize), LogError> {
+        let streams = self.lock();
+        let shards = &streams.get(stream).ok_or_else(|| not_found(stream))?.shards;
+        let index = shards.iter().position(|m| m.shard.id == *shard && !m.expired);
+        let index = index.ok_or_else(|| not_found(shard.as_str()))?;
+        let records = &shards[index].records;
+        let offset = match position {
+            Position::TrimHorizon => 0,
+            Position::AtTimestamp(ms) => records.partition_point(|r| r.arrived_ms < *ms),
+            Position::At(sequence) => records.partition_point(|r| r.sequence < *sequence),
+            Position::After(sequence) => records.partition_point(|r| r.sequence <= *sequence),
+        };
+        Ok((index, offset))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, MemoryStream>> {
@@ -163,17 +220,7 @@ impl Log for MemoryLog {
     }
 
     async fn seek(&self, stream: &str, shard: &ShardId, position: &Position) -> Result<ReadToken, LogError> {
-        let streams = self.lock();
-        let shards = &streams.get(stream).ok_or_else(|| not_found(stream))?.shards;
-        let index =
-            shards.iter().position(|m| m.shard.id == *shard && !m.expired).ok_or_else(|| not_found(shard.as_str()))?;
-        let records = &shards[index].records;
-        let offset = match position {
-            Position::TrimHorizon => 0,
-            Position::AtTimestamp(ms) => records.partition_point(|r| r.arrived_ms < *ms),
-            Position::At(sequence) => records.partition_point(|r| r.sequence < *sequence),
-            Position::After(sequence) => records.partition_point(|r| r.sequence <= *sequence),
-        };
+        let (index, offset) = self.place(stream, shard, position)?;
         Ok(ReadToken(format!("{index}:{offset}")))
     }
 
@@ -184,17 +231,24 @@ impl Log for MemoryLog {
         let now_ms = self.now_ms();
         let streams = self.lock();
         let shard = streams.get(stream).and_then(|s| s.shards.get(index)).filter(|m| !m.expired);
-        let shard = shard.ok_or_else(|| not_found(stream))?;
-        let offset = offset.max(shard.trimmed);
-        let end = shard.records.len().min(offset + PAGE_RECORDS);
-        let records = shard.records.get(offset..end).unwrap_or_default().to_vec();
-        let unread = shard.records.get(end);
-        let at_end = unread.is_none() && shard.shard.closed;
-        Ok(Page {
-            records,
-            next: (!at_end).then(|| ReadToken(format!("{index}:{end}"))),
-            behind_ms: unread.map_or(0, |r| (now_ms - r.arrived_ms).max(1)),
-        })
+        let View { records, end, at_end, behind_ms } =
+            shard.ok_or_else(|| not_found(stream))?.view(offset, PAGE_RECORDS, now_ms);
+        Ok(Page { records, next: (!at_end).then(|| ReadToken(format!("{index}:{end}"))), behind_ms })
+    }
+
+    async fn register(&self, stream: &str, consumer: &str) -> Result<ConsumerId, LogError> {
+        self.identify(stream).await.map(|id| ConsumerId { stream: id.name, arn: consumer.to_owned() })
+    }
+
+    async fn subscribe(
+        &self,
+        consumer: &ConsumerId,
+        shard: &ShardId,
+        position: &Position,
+    ) -> Result<Box<dyn Subscription>, LogError> {
+        let place = self.place(&consumer.stream, shard, position)?;
+        let push = Push::begin(&self.streams, self.clock, (&consumer.stream, &consumer.arn), place)?;
+        Ok(Box::new(push))
     }
 
     async fn append(&self, stream: &str, entries: &[Entry]) -> Result<Vec<Result<SequenceNumber, LogError>>, LogError> {
