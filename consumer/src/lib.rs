@@ -17,9 +17,8 @@
 //! * **A seed reproduces a run.** Time is tokio's, the wall clock is an argument, streams and tables are traits.
 //!
 //! Not promised: side effects outside the state are the stage's own business (a [`Handle`](run::Handle) tells when the
-//! lease is lost). Records that expire before they were read are gone, which is counted and told to the stage. This
-//! width does not start beside live workers of a Java KCL
-//! application on the same lease table.
+//! lease is lost). Records that expire before they were read are gone, which is counted and told to the stage. A worker
+//! does not start beside live workers of a Java KCL application on the same lease table.
 //!
 //! # A stage in twenty lines
 //!

@@ -159,7 +159,10 @@ impl<'a> Runner<'a> {
             let stream = &self.streams[index];
             self.worker.metrics.owned(&name, stream.running.len());
             let over = stream.is_ending() && !rows.is_empty();
-            if over && rows.iter().all(|row| stream.rests(row)) {
+            // Of a shard that has just ended the leader may not have made the children's rows yet.
+            let known = |row: &LeaseRow| rows.iter().any(|child| child.parents.contains(&row.shard));
+            let complete = rows.iter().all(|row| row.checkpoint != Checkpoint::ShardEnd || known(row));
+            if over && complete && rows.iter().all(|row| stream.rests(row)) {
                 tracing::info!(stream = name, "consumed to its end");
                 stream.done.send_replace(Some(Instant::now()));
             }
