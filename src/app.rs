@@ -9,7 +9,9 @@ use flowshift_consumer::exchange::{FeedKinds, Lanes};
 use flowshift_consumer::kpl::{Kpl, OutOfRange};
 use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::kinesis::KinesisLog;
-use flowshift_consumer::run::{Fetch, Handle, Reading, RenewalThread, StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{
+    Fetch, Handle, Reading, RenewalThread, StateMismatch, Tables, Timing, Worker, WorkerConfig,
+};
 use flowshift_consumer::table::aws::DynamoTable;
 use flowshift_detector::Settings;
 use tokio::sync::{mpsc, watch};
