@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -26,7 +27,7 @@ use crate::exchange::{FeedKinds, Lanes};
 use crate::log::{Log, LogError, StreamId};
 use crate::metrics::EngineMetrics;
 use crate::stage::{Mapper, Reducer, ShardContext, Stage};
-use crate::table::{Table, TableError};
+use crate::table::{Table, TableError, TableName};
 
 /// A worker cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,24 @@ pub enum WorkerError {
     /// A table cannot be made or reached.
     #[error("table: {0}")]
     Table(#[from] TableError),
+}
+
+/// How long a start outlasts throttling and failures. A wrong endpoint must still end the program, with its reason.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_PAUSE: Duration = Duration::from_millis(500);
+
+/// Asks again while a later answer may be better.
+async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
+    ask: impl Fn() -> F,
+    is_retryable: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(e) if is_retryable(&e) && began.elapsed() < START_PATIENCE => tokio::time::sleep(START_PAUSE).await,
+            answer => return answer,
+        }
+    }
 }
 
 struct RoleSpec {
@@ -151,8 +170,12 @@ impl Worker {
     }
 
     async fn identify(&self, stream: &str) -> Result<StreamId, WorkerError> {
-        let id = self.log.identify(stream).await;
+        let id = patiently(|| self.log.identify(stream), LogError::is_retryable).await;
         id.map_err(|source| WorkerError::Stream { stream: stream.to_owned(), source })
+    }
+
+    async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
+        patiently(|| self.table.ensure(table), TableError::is_retryable).await
     }
 
     /// Maps the shards of `input` into lanes of the stream `exchange`. Batches are computed with the snapshot's
@@ -219,11 +242,11 @@ impl Worker {
         leave: CancellationToken,
         end_input: watch::Receiver<Option<Instant>>,
     ) -> Result<(), WorkerError> {
-        self.table.ensure(&self.config.tables.state()).await?;
+        self.ensure(&self.config.tables.state()).await?;
         let mut streams = Vec::new();
         let mut ends = end_input;
         for stream in self.streams() {
-            self.table.ensure(&self.config.tables.leases(&stream)).await?;
+            self.ensure(&self.config.tables.leases(&stream)).await?;
         }
         for role in &self.roles {
             let id = self.identify(&role.stream).await?;
@@ -287,5 +310,28 @@ impl Worker {
         let (leases, state) = (self.config.tables.leases(&plan.input), self.config.tables.state());
         let (table, log) = (Arc::clone(&self.table), Arc::clone(&self.log));
         Ok(Some(SourceControl::new(plan, table, log, leases, state, self.metrics.clone(), stream)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A worker that started while DynamoDB throttled ended with an error: found by the fleet of real processes.
+    #[tokio::test(start_paused = true)]
+    async fn a_start_outlasts_throttling_and_not_a_wrong_request() {
+        let asked = Cell::new(0);
+        let throttled_twice = || async {
+            asked.set(asked.get() + 1);
+            if asked.get() < 3 { Err(TableError::Throttled) } else { Ok(()) }
+        };
+        assert!(patiently(throttled_twice, TableError::is_retryable).await.is_ok());
+        assert_eq!(asked.get(), 3);
+        let refused = || async { Err::<(), _>(TableError::Invalid("no such thing".into())) };
+        assert!(patiently(refused, TableError::is_retryable).await.is_err());
+        let gone = || async { Err::<(), _>(TableError::Unavailable("nobody there".into())) };
+        assert!(patiently(gone, TableError::is_retryable).await.is_err());
     }
 }
