@@ -97,6 +97,7 @@ pub mod kpl;
 pub mod lease;
 pub mod log;
 pub mod metrics;
+mod planted;
 pub mod resolve;
 pub mod run;
 pub mod shard;

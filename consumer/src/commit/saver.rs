@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::chunk::Stamp;
 use super::part::{MAX_DELTAS, delta_place};
 use super::{ChunkError, Chunks, Directory, Fence, Manifest, Part, Slot, pack};
+use crate::planted::planted;
 use crate::stage::StatePart;
 
 /// Parts in flight at once.
@@ -177,7 +178,8 @@ impl Saver {
     /// The generation of the next put of a part: above all that is committed and all that this owner ever put.
     fn next_generation(&mut self, key: &str, committed: u64) -> u64 {
         let put = self.put.entry(key.to_owned()).or_default();
-        *put = committed.max(*put) + 1;
+        let reuse = planted("planted::reuse_a_generation");
+        *put = committed.max(*put) + u64::from(!reuse || committed == 0);
         *put
     }
 
@@ -204,7 +206,9 @@ impl Saver {
             return Ok(Job { live, place, stamp, packed });
         }
         let packed = pack::pack(&plain).map_err(failed)?;
-        let slot = live.map_or(Slot::A, |live| live.part.base_slot().other());
+        let reuse = planted("planted::reuse_a_generation");
+        let next = |slot: Slot| if reuse { slot } else { slot.other() };
+        let slot = live.map_or(Slot::A, |live| next(live.part.base_slot()));
         let stamp = Stamp::of(&plain, self.fence, generation, 0);
         let part = self.whole(key, stamp, slot);
         let live = Live { part, plain: Some(plain), base_packed: packed.len(), deltas_packed: 0 };

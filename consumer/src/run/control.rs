@@ -265,7 +265,9 @@ fn holds_back(row: &LeaseRow, kind: usize) -> bool {
 /// that have ended stood (the furthest of them: it held lanes back there before the others ended). None when lanes have
 /// heard nothing of it: what they have closed they closed without it.
 fn mark(rows: &BTreeMap<ShardId, LeaseRow>, row: &LeaseRow, kind: usize) -> Option<i64> {
-    let ended = |parent: &&LeaseRow| parent.cut.as_ref().is_none_or(|cut| cut.end);
+    let ended = |parent: &&LeaseRow| {
+        parent.checkpoint == Checkpoint::ShardEnd || parent.cut.as_ref().is_some_and(|cut| cut.end)
+    };
     let cut = match &row.cut {
         Some(cut) => Some(cut.watermarks.get(kind).copied().unwrap_or(i64::MIN)),
         None => row.parents.iter().filter_map(|p| rows.get(p)).filter(ended).filter_map(|p| mark(rows, p, kind)).max(),

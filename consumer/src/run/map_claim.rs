@@ -9,6 +9,7 @@ use super::task::ShardTask;
 use crate::commit::Manifest;
 use crate::exchange::{Status, Watermarks};
 use crate::lease::{Checkpoint, LeaseError, LeaseRow, attribute};
+use crate::planted::planted;
 use crate::table::{Condition, Update, Value};
 
 /// Where and as what a source goes on.
@@ -30,9 +31,11 @@ pub(super) fn floor(row: &LeaseRow) -> Watermarks {
 /// Starts a new epoch.
 ///
 /// Where lanes may have gone past the state it starts with, it is out of the minimum and must ask for its floor: when a
-/// parent was out as it ended, or when the source has spoken before and no cut says how far. `discarded`: the row has state that is not used, so that the next start must not find it either.
+/// parent was out as it ended, or when the source has spoken before and no cut says how far. `discarded`: the row has state
+/// that is not used, so that the next start must not find it either.
 pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> Result<Claim, DriveError> {
     let epoch = task.epochs.raise(&[task.lease.key().to_owned()], row.epoch.unwrap_or_default()).await?;
+    let epoch = if planted("planted::restart_n_without_a_new_epoch") { 1 } else { epoch };
     let (checkpoint, sub_sequence) = (row.checkpoint.clone(), row.sub_sequence);
     let mut claim = Claim { epoch, checkpoint, sub_sequence, floor: floor(row) };
     let mut update = Update::new()

@@ -19,6 +19,7 @@ use crate::exchange::{BatchPart, Envelope, Lanes, Message, SourceId, Status, Wat
 use crate::kpl::Kpl;
 use crate::lease::{Checkpoint, LeaseError, LeaseRow, attribute};
 use crate::log::{Entry, Record, put_all};
+use crate::planted::planted;
 use crate::shard::{SequenceNumber, ShardId};
 use crate::stage::{Batch, Mapped, Mapper, StageError};
 use crate::table::{Condition, Update, Value};
@@ -178,6 +179,9 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             let computed = self.compute(records, 0, None, end)?;
             if !self.counted(&computed.kinds).await? {
                 continue;
+            }
+            if planted("planted::emit_before_the_cut") {
+                self.emit(computed.entries.clone()).await?;
             }
             match self.cut(records, at_tip, end, &computed).await {
                 // The leader put the source out meanwhile: come back first, under a floor.

@@ -59,3 +59,58 @@ fn a_seed_tells_the_same_story_every_time() {
     };
     assert!(story(7) == story(7), "the same seed gave another run");
 }
+
+#[test]
+fn a_source_whose_state_an_operator_discards_goes_on_under_a_new_epoch() {
+    let reset = async |mut world: World| {
+        world.calm_with_a_reset().await;
+        world.finish().await?;
+        world.judge().await
+    };
+    seeds::hold("a_source_whose_state_an_operator_discards_goes_on_under_a_new_epoch", &[1, 2, 3, 4], reset);
+}
+
+#[test]
+fn records_that_expire_between_cut_and_emission_are_counted_exactly() {
+    let expiry = async |mut world: World| {
+        // Nothing of the batches reaches the lanes.
+        let gone = world.expire_what_is_cut(sim::port::ALL_REFUSED).await?;
+        world.finish().await?;
+        let counters = world.counters().await?;
+        let expired = counters.get("expired").copied().unwrap_or_default();
+        match (world.what_is_missing(&counters)?, counters.contains_key("incomplete")) {
+            (missing, true) if missing == gone && expired == gone => Ok(()),
+            (missing, told) => Err(format!("{gone} expired, {expired} counted so, {missing} missing, told: {told}")),
+        }
+    };
+    let test = "records_that_expire_between_cut_and_emission_are_counted_exactly";
+    seeds::hold(test, &seeds::wanted(20), expiry);
+}
+
+#[test]
+fn a_batch_emitted_in_part_before_its_records_expired_counts_nothing_twice_and_ends() {
+    let expiry = async |mut world: World| {
+        let gone = world.expire_what_is_cut(999).await?;
+        world.finish().await?;
+        let counters = world.counters().await?;
+        let missing = world.what_is_missing(&counters)?;
+        let told = counters.contains_key("incomplete");
+        if missing > 0 && !told { Err(format!("{missing} of {gone} are missing and no lane knows")) } else { Ok(()) }
+    };
+    let test = "a_batch_emitted_in_part_before_its_records_expired_counts_nothing_twice_and_ends";
+    seeds::hold(test, &seeds::wanted(50), expiry);
+}
+
+#[test]
+fn lanes_stop_at_lost_batches_until_an_operator_lets_them_go_on() {
+    let expiry = async |mut world: World| {
+        world.expire_what_was_emitted().await?;
+        world.finish().await?;
+        let counters = world.counters().await?;
+        match (world.what_is_missing(&counters)?, counters.get("incomplete")) {
+            (1.., Some(1..)) => Ok(()),
+            other => Err(format!("missing and incomplete: {other:?}")),
+        }
+    };
+    seeds::hold("lanes_stop_at_lost_batches_until_an_operator_lets_them_go_on", &seeds::wanted(5), expiry);
+}

@@ -12,6 +12,15 @@ use super::job::{Counts, parse_counts, step_of};
 use super::judge::State;
 use super::world::{EVIDENCE, EXCHANGE, World, tables};
 
+fn by_key(counters: &Counts) -> BTreeMap<String, u64> {
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    for (name, n) in counters.iter().filter(|(name, _)| name.contains(' ')) {
+        let key = name.rsplit(' ').next().unwrap_or_default();
+        *counted.entry(key.to_owned()).or_default() += n;
+    }
+    counted
+}
+
 impl World {
     async fn parts(&self, stream: &str) -> Result<Vec<(String, bytes::Bytes)>, String> {
         let table: Arc<dyn Table> = self.table.clone();
@@ -46,13 +55,20 @@ impl World {
         self.every_verdict_is_reached_once(&counters).await
     }
 
+    /// How many records are missing; no key may be counted more often than it was produced.
+    pub(crate) fn what_is_missing(&self, counters: &Counts) -> Result<u64, String> {
+        let counted = by_key(counters);
+        for (key, n) in &counted {
+            if self.produced.get(key).is_none_or(|produced| produced < n) {
+                return Err(format!("{key} is counted {n} times, more often than it was produced"));
+            }
+        }
+        Ok(self.produced.values().sum::<u64>() - counted.values().sum::<u64>())
+    }
+
     /// Per key: counted + late + future = produced.
     pub(crate) fn every_record_is_counted_once(&self, counters: &Counts) -> Result<(), String> {
-        let mut counted: BTreeMap<String, u64> = BTreeMap::new();
-        for (name, n) in counters.iter().filter(|(name, _)| name.contains(' ')) {
-            let key = name.rsplit(' ').next().unwrap_or_default();
-            *counted.entry(key.to_owned()).or_default() += n;
-        }
+        let counted = by_key(counters);
         if counted == self.produced {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! A worker's way to the world: every call may fail, be late, lose its answer, or take effect long after it was given up.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
+
+/// A rate of faults at which every call is refused without effect.
+pub(crate) const ALL_REFUSED: u64 = 3_000;
 
 /// Faults per thousand calls, hop by hop.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,6 +40,9 @@ impl Faults {
     }
 }
 
+/// Where the streams input, exchange and evidence begin by now, epoch milliseconds.
+pub(crate) type Horizons = Arc<[AtomicI64; 3]>;
+
 /// A worker's way to the world.
 pub(crate) struct Port {
     pub(crate) table: Arc<dyn Table>,
@@ -44,6 +50,8 @@ pub(crate) struct Port {
     pub(crate) streams: [&'static str; 3],
     pub(crate) chance: Mutex<SmallRng>,
     pub(crate) faults: Faults,
+    /// Records of a stream that arrived before this (epoch milliseconds) have expired.
+    pub(crate) horizons: Horizons,
     /// Every call from now on never returns: kill -9, seen from outside.
     pub(crate) dead: AtomicBool,
     /// Every call begun before this moment takes effect only after it: a paused process, a zombie.
@@ -201,7 +209,13 @@ impl Log for Port {
     }
     async fn read(&self, stream: &str, token: &ReadToken) -> Result<Page, LogError> {
         match self.fate(self.of(stream, self.faults.reads)).await {
-            Fate::Good => self.log.read(stream, token).await,
+            Fate::Good => {
+                let mut page = self.log.read(stream, token).await?;
+                let index = self.streams.iter().position(|s| *s == stream);
+                let horizon = index.map_or(i64::MIN, |index| self.horizons[index].load(Ordering::Relaxed));
+                page.records.retain(|record| record.arrived_ms >= horizon);
+                Ok(page)
+            }
             Fate::Refused => Err(LogError::Throttled),
             Fate::AnswerLost => Err(LogError::Expired),
             Fate::Late(_) => Err(LogError::Unavailable("answer lost".into())),
@@ -214,7 +228,10 @@ impl Log for Port {
             let mut chance = self.chance.lock().unwrap();
             let mut order: Vec<usize> = (0..entries.len()).collect();
             order.shuffle(&mut *chance);
-            let taken: Vec<bool> = order.iter().map(|_| !matches!(fate, Fate::Refused) || chance.random()).collect();
+            let never = self.of(stream, self.faults.puts) >= ALL_REFUSED;
+            let partly = |chance: &mut SmallRng| !never && chance.random();
+            let taken: Vec<bool> =
+                order.iter().map(|_| !matches!(fate, Fate::Refused) || partly(&mut chance)).collect();
             (order, taken)
         };
         let shuffled: Vec<Entry> = order.iter().map(|index| entries[*index].clone()).collect();

@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use super::world::World;
 
 /// Virtual time after which a run counts as stuck.
-const LIMIT: Duration = Duration::from_secs(4 * 3600);
+const LIMIT: Duration = Duration::from_secs(3600);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())

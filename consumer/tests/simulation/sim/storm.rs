@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use flowshift_consumer::inspect;
 use flowshift_consumer::log::Log;
+use flowshift_consumer::resolve;
 use flowshift_consumer::shard::Shard;
 use rand::Rng;
 use tokio::time::Instant;
 
 use super::port::Faults;
-use super::world::{EXCHANGE, INPUT, Roles, World};
+use super::world::{EXCHANGE, INPUT, Roles, World, tables};
 
 impl World {
     /// Two minutes without a fault.
@@ -83,6 +85,30 @@ impl World {
         if by_range.len() > 1 {
             let pick = self.chance.random_range(0..by_range.len() - 1);
             self.log.merge(stream, &by_range[pick].id, &by_range[pick + 1].id);
+        }
+    }
+}
+
+impl World {
+    /// A calm run in which everyone leaves, an operator discards the state of every input shard, and work goes on: from
+    /// the same checkpoints, under new epochs.
+    pub(crate) async fn calm_with_a_reset(&mut self) {
+        self.start(Roles::All, Faults::default());
+        for _ in 0..10 {
+            self.produce(5).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        for process in std::mem::take(&mut self.processes) {
+            process.leave.cancel();
+            process.handle.await.unwrap();
+        }
+        for row in inspect::rows(&*self.table, &tables(), INPUT).await.unwrap() {
+            resolve::discard_state(&*self.table, &tables(), INPUT, &row.shard).await.unwrap();
+        }
+        self.start(Roles::All, Faults::default());
+        for _ in 0..10 {
+            self.produce(5).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
         }
     }
 }

@@ -30,7 +30,7 @@ use super::Violations;
 use super::audit::{Audited, Books};
 use super::job::{Count, KINDS, Sum};
 use super::judge::{Judge, Outside};
-use super::port::{Faults, Port};
+use super::port::{Faults, Horizons, Port};
 
 pub(crate) const INPUT: &str = "input";
 pub(crate) const EXCHANGE: &str = "exchange";
@@ -69,6 +69,7 @@ pub(crate) struct World {
     pub(crate) wrap: Option<Wrap>,
     /// A planted bug: reducers look at their clock.
     pub(crate) clocks: bool,
+    pub(crate) horizons: Horizons,
     lanes: Lanes,
     books: Books,
     started: u64,
@@ -91,6 +92,7 @@ impl World {
             produced: BTreeMap::new(),
             wrap: None,
             clocks: false,
+            horizons: Horizons::default(),
             lanes: Lanes::new(8).unwrap(),
             books: Books::default(),
             started: 0,
@@ -110,6 +112,7 @@ impl World {
             streams: [INPUT, EXCHANGE, EVIDENCE],
             chance: Mutex::new(SmallRng::seed_from_u64(self.chance.random())),
             faults,
+            horizons: Arc::clone(&self.horizons),
             dead: AtomicBool::new(false),
             frozen_until: Mutex::new(None),
         })
@@ -202,7 +205,7 @@ impl World {
         tokio::time::sleep(Duration::from_secs(1)).await;
         ends.send_replace(Some(Instant::now()));
         let last = self.processes.remove(0);
-        match tokio::time::timeout(Duration::from_secs(3600), last.handle).await {
+        match tokio::time::timeout(Duration::from_secs(1200), last.handle).await {
             Ok(ended) => ended.map_err(|e| e.to_string()),
             Err(_) => Err(format!("did not come to an end:\n{}", self.rows().await)),
         }
