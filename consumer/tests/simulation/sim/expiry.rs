@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use flowshift_consumer::{inspect, resolve};
 
-use super::port::Faults;
+use super::port::{ALL_REFUSED, Faults};
 use super::world::{EXCHANGE, INPUT, Roles, World, tables};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,11 +32,14 @@ impl World {
     /// Batches are cut, and `faults` (per thousand puts) keep them from the lanes; then the worker dies and half of
     /// their records expire. Returns how many.
     pub(crate) async fn expire_what_is_cut(&mut self, faults: u64) -> Result<u64, String> {
+        // A source that had to come back first would cut nothing: the lanes cannot be told.
+        self.one_kind = true;
         self.produce_slowly(60).await;
         self.start(Roles::All, Faults { puts: [0, faults, 0], ..Faults::default() });
         tokio::time::sleep(15 * SECOND).await;
         for row in inspect::rows(&*self.table, &tables(), INPUT).await.map_err(|e| e.to_string())? {
-            if row.cut.as_ref().is_none_or(|cut| cut.n > 1) {
+            // With less than all refused a batch may come through after all: then nothing of it is lost.
+            if row.cut.as_ref().is_none_or(|cut| cut.n > 1 && faults >= ALL_REFUSED) {
                 return Err(format!("{} did not stop at its first batch", row.shard));
             }
         }

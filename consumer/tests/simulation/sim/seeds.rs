@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use super::Violations;
 use super::world::World;
 
 /// Virtual time after which a run counts as stuck.
@@ -57,14 +58,26 @@ pub(crate) fn run_one<T>(seed: u64, scenario: impl AsyncFnOnce(World) -> Result<
         BEGAN.set(Some(Instant::now()));
         let world = World::new(seed);
         let violations = world.violations.clone();
-        let ended = tokio::time::timeout(LIMIT, scenario(world)).await;
-        let ended = ended.unwrap_or_else(|_| Err("did not come to an end".into()));
-        // What was seen to go wrong explains more than that the run did not end.
-        match violations.first() {
-            Some(seen) => Err(seen),
-            None => ended,
+        tokio::select! {
+            biased;
+            // What was seen to go wrong explains more than that the run did not end.
+            seen = seen(&violations) => Err(seen),
+            ended = tokio::time::timeout(LIMIT, scenario(world)) => {
+                let ended = ended.unwrap_or_else(|_| Err("did not come to an end".into()));
+                violations.first().map_or(ended, Err)
+            }
         }
     })
+}
+
+/// Returns once something was seen that must never happen.
+async fn seen(violations: &Violations) -> String {
+    loop {
+        if let Some(what) = violations.first() {
+            return what;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Runs the seeds on all cores and returns those that failed, each with the reason, lowest first.

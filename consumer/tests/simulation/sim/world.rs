@@ -70,6 +70,8 @@ pub(crate) struct World {
     /// A planted bug: reducers look at their clock.
     pub(crate) clocks: bool,
     pub(crate) horizons: Horizons,
+    /// Only records of the first feed kind, which no source has to ask back for.
+    pub(crate) one_kind: bool,
     lanes: Lanes,
     books: Books,
     started: u64,
@@ -93,6 +95,7 @@ impl World {
             wrap: None,
             clocks: false,
             horizons: Horizons::default(),
+            one_kind: false,
             lanes: Lanes::new(8).unwrap(),
             books: Books::default(),
             started: 0,
@@ -174,7 +177,7 @@ impl World {
         let (place, mut joined) = (self.chance.random::<u128>(), Vec::new());
         for _ in 0..count {
             // The second feed kind is rare, so that sources go idle for it and come back.
-            let kind = u8::from(self.chance.random_bool(0.06));
+            let kind = u8::from(self.chance.random_bool(0.06) && !self.one_kind);
             let key = format!("{kind}-{}", self.chance.random_range(0..16));
             let age = match self.chance.random_range(0..30) {
                 0 => self.chance.random_range(3_000..60_000),
@@ -205,7 +208,7 @@ impl World {
         tokio::time::sleep(Duration::from_secs(1)).await;
         ends.send_replace(Some(Instant::now()));
         let last = self.processes.remove(0);
-        match tokio::time::timeout(Duration::from_secs(1200), last.handle).await {
+        match tokio::time::timeout(Duration::from_secs(600), last.handle).await {
             Ok(ended) => ended.map_err(|e| e.to_string()),
             Err(_) => Err(format!("did not come to an end:\n{}", self.rows().await)),
         }
