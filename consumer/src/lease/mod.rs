@@ -6,7 +6,7 @@
 //! | who | condition | writes |
 //! |---|---|---|
 //! | leader: new shard | no row | the row, counter 0 |
-//! | leader: assign | owner and `checkpointOwner` as seen, counter c | owner, c + 1, switches + 1, no `checkpointOwner` |
+//! | leader: assign | owner and `checkpointOwner` as seen, counter c | owner, c + 1, switches + 1 when another owned it, no `checkpointOwner` |
 //! | leader: begin a hand-over | owner as seen, no `checkpointOwner` | owner := next, `checkpointOwner` := old; not the counter |
 //! | owner: acquire, renew, commit | counter c, and owner = me without `checkpointOwner`, or `checkpointOwner` = me | c + 1 and its attributes; a commit sets switches to 0 |
 //! | owner: give away | as a commit | owner := next, c + 1, switches + 1, no `checkpointOwner` |

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::engine::Job;
 use super::recorded::Recorded;
 use super::rows::{self, ByStage, Stage, Versions};
+use super::rules;
 use super::services::{Services, shard};
 
 const LEASES: &str = "ours";
@@ -86,6 +87,9 @@ async fn lease_rows_are_kcls_attribute_by_attribute() {
     job.consume("two").await.unwrap();
 
     let versions = versions.lock().unwrap().clone();
+    let verdict = rules::judge(&versions);
+    assert_eq!(verdict.broken, [""; 0]);
+    assert!(verdict.checkpoints > 0 && verdict.switches > 0, "{verdict:?}");
     let ours = rows::by_stage(&versions);
     let mut compared = Vec::new();
     for (key, stages) in golden() {

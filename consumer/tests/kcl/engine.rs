@@ -84,6 +84,8 @@ impl<'a> Job<'a> {
                 lease: LeaseTimes { renewal: Duration::from_secs(1), failover: self.failover },
                 commit: Duration::from_millis(200),
                 batch: Duration::from_millis(200),
+                // No empty batch comes between those that a test makes.
+                heartbeat: Duration::from_secs(3600),
                 leader_lock: Duration::from_secs(2),
                 leader_beat: Duration::from_millis(500),
                 assign: Duration::from_millis(500),
@@ -112,24 +114,38 @@ impl<'a> Job<'a> {
         Ok(Arc::into_inner(given).unwrap().into_inner().unwrap())
     }
 
-    /// Runs a worker that maps the stream into `exchange`, until it is dropped.
-    pub(crate) fn map(&self, name: &str, exchange: &str) -> AbortOnDrop {
+    /// Runs a worker that maps the stream into `exchange`.
+    pub(crate) fn map(&self, name: &str, exchange: &str) -> Mapping {
         let (lanes, kinds) = (Lanes::new(4).unwrap(), FeedKinds::new(1));
         let (snapshots, snapshot) = watch::channel(Snapshot::new(Bytes::new()));
         let worker = self.worker(name).map(STREAM, exchange, lanes, kinds, snapshot, Lines(lanes));
-        AbortOnDrop(tokio::spawn(async move {
+        let leave = CancellationToken::new();
+        let left = leave.clone();
+        let running = tokio::spawn(async move {
             let (_snapshots, (_ends, end_input)) = (snapshots, watch::channel(None));
-            worker.run(CancellationToken::new(), end_input).await
-        }))
+            worker.run(left, end_input).await
+        });
+        Mapping { leave, running }
     }
 }
 
-/// A worker that dies with its scope, without any clean-up that waits.
-pub(crate) struct AbortOnDrop(tokio::task::JoinHandle<Result<(), WorkerError>>);
+/// A worker at work; dropped, it dies without any clean-up that waits.
+pub(crate) struct Mapping {
+    leave: CancellationToken,
+    running: tokio::task::JoinHandle<Result<(), WorkerError>>,
+}
 
-impl Drop for AbortOnDrop {
+impl Mapping {
+    /// Asks it to leave and waits until it has.
+    pub(crate) async fn leave(mut self) {
+        self.leave.cancel();
+        (&mut self.running).await.unwrap().unwrap();
+    }
+}
+
+impl Drop for Mapping {
     fn drop(&mut self) {
-        self.0.abort();
+        self.running.abort();
     }
 }
 

@@ -1,9 +1,11 @@
 //! From a KCL application to the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use flowshift_consumer::lease::attribute;
+use flowshift_consumer::run::WorkerError;
 use flowshift_consumer::shard::SequenceNumber;
 
 use super::app::App;
@@ -34,6 +36,12 @@ async fn the_engine_goes_on_exactly_at_a_kcl_applications_checkpoints() {
     }
     let all = 48 + 3 * PER_SHARD as usize + 3;
     app.until("the closed shards' ends and the new records", |app| app.ended.len() == 3 && app.given() == all).await;
+    // KCL renews every 3.3 s: whoever watches for 10 s sees that it lives.
+    let beside = Job { failover: Duration::from_secs(10), ..Job::new(&services, APPLICATION) };
+    match beside.consume("beside").await {
+        Err(refused @ WorkerError::Foreign { .. }) => assert!(refused.to_string().contains("kcl-worker"), "{refused}"),
+        other => panic!("started beside a live KCL worker: {other:?}"),
+    }
     app.stop().await;
     let seen = recorder.seen();
     compare::with_golden(&rows::by_stage(&seen));

@@ -68,6 +68,8 @@ fn shape(name: &str, value: &Value) -> String {
         "leaseOwner" => "a worker".to_owned(),
         "leaseCounter" if plain != "0" && is_number(&plain) => "above 0".to_owned(),
         "checkpoint" | "pendingCheckpoint" if is_number(&plain) => "a sequence number".to_owned(),
+        // What it is to be depends on the row before: `rules` knows.
+        "ownerSwitchesSinceCheckpoint" if is_number(&plain) => "a count".to_owned(),
         "throughputKBps" if plain.parse::<f64>().is_ok_and(|rate| rate >= 0.0) => "a rate".to_owned(),
         _ => plain,
     };

@@ -7,6 +7,8 @@ use super::rows::{Row, Versions, text};
 pub(crate) struct Verdict {
     /// Changes that break a rule.
     pub(crate) broken: Vec<String>,
+    /// Rows whose owner changed from one worker to another.
+    pub(crate) switches: usize,
     /// Rows whose checkpoint moved.
     pub(crate) checkpoints: usize,
 }
@@ -27,13 +29,15 @@ pub(crate) fn judge(versions: &Versions) -> Verdict {
 fn change(before: &Row, after: &Row, verdict: &mut Verdict) -> Result<(), &'static str> {
     let number = |row: &Row, name: &str| text(row, name).parse::<i64>().unwrap_or_default();
     let steps = number(after, "leaseCounter") - number(before, "leaseCounter");
-    let children_only = |row: &Row| {
-        // KCL names children without the counter.
-        let kept = row.iter().filter(|(name, _)| !name.starts_with("fs_") && *name != "childShardIds");
-        kept.map(|(name, value)| (name.clone(), value.clone())).collect::<Row>()
+    // Without the counter KCL names children and begins a hand-over, which only whoever is in charge may end.
+    let free = ["childShardIds", "leaseOwner", "checkpointOwner"];
+    let fenced = |row: &Row| {
+        let kept = row.iter().filter(|(name, _)| !name.starts_with("fs_") && !free.contains(&name.as_str()));
+        let kept: Row = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+        (kept, in_charge(row).to_owned())
     };
     match steps {
-        0 if children_only(before) == children_only(after) => return Ok(()),
+        0 if fenced(before) == fenced(after) => return Ok(()),
         0 => return Err("a write without the counter"),
         1 => {}
         // Whoever looked missed a version.
@@ -41,7 +45,7 @@ fn change(before: &Row, after: &Row, verdict: &mut Verdict) -> Result<(), &'stat
         _ => return Err("the counter fell"),
     }
     let moved = text(before, "checkpoint") != text(after, "checkpoint");
-    let owners = (text(before, "leaseOwner"), text(after, "leaseOwner"));
+    let owners = (in_charge(before), in_charge(after));
     let switched = !owners.0.is_empty() && !owners.1.is_empty() && owners.0 != owners.1;
     let known = number(before, "ownerSwitchesSinceCheckpoint");
     let (wanted, rule) = if moved {
@@ -51,6 +55,13 @@ fn change(before: &Row, after: &Row, verdict: &mut Verdict) -> Result<(), &'stat
     } else {
         (known, "nothing else changes the switches")
     };
+    verdict.switches += usize::from(switched);
     verdict.checkpoints += usize::from(moved);
     if number(after, "ownerSwitchesSinceCheckpoint") == wanted { Ok(()) } else { Err(rule) }
+}
+
+/// Who may write the row: during a hand-over the old owner.
+fn in_charge(row: &Row) -> &str {
+    let name = if row.contains_key("checkpointOwner") { "checkpointOwner" } else { "leaseOwner" };
+    text(row, name)
 }

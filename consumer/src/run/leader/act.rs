@@ -106,10 +106,12 @@ impl Leader {
             Update::new().set(attribute::OWNER, Value::string(to)).set(attribute::ASSIGNED, Value::string(to));
         let old = row.owner.as_deref();
         if assigns {
+            // As KCL counts: the first owner is no switch, nor is the same one again.
+            let switch = old.is_some_and(|old| old != to) || row.checkpoint_owner.is_some();
             conditions.push(Condition::Equals(attribute::COUNTER, Value::number(row.counter)));
             update = update
                 .set(attribute::COUNTER, Value::number(row.counter.saturating_add(1)))
-                .set(attribute::SWITCHES, Value::number(row.switches.saturating_add(1)))
+                .set(attribute::SWITCHES, Value::number(row.switches.saturating_add(i64::from(switch))))
                 .remove(attribute::CHECKPOINT_OWNER);
             update = self.with_start(stream, row, update);
         } else {
