@@ -47,10 +47,10 @@ impl Outcome {
     /// Every record is in the panes exactly once, or a repeat of the producer's; nothing else.
     pub(crate) fn holds(&self, what: &str, oracle: &Oracle) {
         let records = Records::of(&self.export);
-        assert_eq!(sums(&self.export), oracle.pairs, "{what}: sums per pair");
-        assert_eq!(records.accounted, oracle.records as u64, "{what}: {records:?}");
         let refused = records.refused();
         assert!(refused.keys().all(|reason| *reason == "duplicate"), "{what}: {records:?}");
+        assert_eq!(records.accounted, oracle.records as u64, "{what}: {records:?}");
+        assert_eq!(sums(&self.export), oracle.pairs, "{what}: sums per pair");
         for nothing in ["panes_refused", "unreadable"] {
             assert_eq!(self.export[nothing], 0, "{what}: {nothing}");
         }

@@ -45,7 +45,7 @@ pub(crate) struct Producer {
 
 impl Producer {
     /// Puts the lines of a file into a stream, spread over about `span`: in bursts as fast as the shards take them, with
-    /// pauses between, so that sources go idle and come back.
+    /// pauses between.
     pub(crate) fn start(kinesis: &str, stream: &str, flows: &Path, span: Duration) -> Self {
         let produced = Arc::<Produced>::default();
         let (kinesis, stream, flows) = (kinesis.to_owned(), stream.to_owned(), flows.to_owned());
