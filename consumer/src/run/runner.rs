@@ -103,6 +103,45 @@ impl<'a> Runner<'a> {
         while let Some(ended) = self.tasks.join_next().await {
             self.note(ended);
         }
+        if let Err(e) = self.pass_on().await {
+            tracing::debug!(error = %e, "leases given to a leaving worker are left to expire");
+        }
+    }
+
+    /// What was given to this worker while it left, and does not run here, goes to the others at once.
+    async fn pass_on(&self) -> Result<(), TableError> {
+        let me = self.worker.config.worker.as_str();
+        for stream in &self.streams {
+            let table = self.worker.config.tables.leases(&stream.id.name);
+            for item in self.worker.table.scan(&table).await? {
+                let Ok(Some(row)) = LeaseRow::read(&item) else { continue };
+                // A hand-over under way ends with a look at whether its next owner is still there.
+                let ours = row.owner.as_deref() == Some(me) && row.checkpoint_owner.is_none();
+                if !ours || stream.rests(&row) {
+                    continue;
+                }
+                let as_seen = Condition::All(vec![
+                    Condition::Equals(attribute::COUNTER, Value::number(row.counter)),
+                    Condition::Equals(attribute::OWNER, Value::string(me)),
+                    Condition::Absent(attribute::CHECKPOINT_OWNER),
+                ]);
+                let next = self.successors.next(&stream.id.name).await;
+                let counted = Update::new().set(attribute::COUNTER, Value::number(row.counter.saturating_add(1)));
+                let update = match &next {
+                    None => counted.remove(attribute::OWNER),
+                    Some(next) => counted
+                        .set(attribute::OWNER, Value::string(next))
+                        .set(attribute::ASSIGNED, Value::string(next))
+                        .set(attribute::SWITCHES, Value::number(row.switches.saturating_add(1))),
+                };
+                match (self.worker.table.update(&table, row.shard.as_str(), update, as_seen).await, next) {
+                    (Ok(()), Some(next)) => self.successors.ring(&next).await,
+                    (Ok(()), None) | (Err(TableError::Conflict { .. }), _) => {}
+                    (Err(e), _) => return Err(e),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn note(&mut self, ended: Result<(usize, String, Exit), tokio::task::JoinError>) {

@@ -141,7 +141,7 @@ fn childless(rows: &[LeaseRow]) -> BTreeSet<ShardId> {
 }
 
 /// The parts of the hash range that no open row covers. Rows of consumed shards do not count: their children do.
-pub(super) fn holes(rows: &[LeaseRow]) -> Vec<(u128, u128)> {
+fn holes(rows: &[LeaseRow]) -> Vec<(u128, u128)> {
     let mut open: Vec<(u128, u128)> = rows
         .iter()
         .filter(|row| row.checkpoint != Checkpoint::ShardEnd)
@@ -165,4 +165,25 @@ pub(super) fn holes(rows: &[LeaseRow]) -> Vec<(u128, u128)> {
         holes.push((from, u128::MAX));
     }
     holes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::HashRange;
+
+    #[test]
+    fn holes_are_what_open_rows_leave_uncovered() {
+        let row = |id: &str, start: u128, end: u128, checkpoint: Checkpoint| {
+            let range = HashRange { start, end };
+            let shard = Shard { id: ShardId::new(id), parents: vec![], range, closed: false };
+            LeaseRow::read(&new_row(&shard, &checkpoint, 0)).unwrap().unwrap()
+        };
+        let open = Checkpoint::TrimHorizon;
+        let all = [row("0", 0, 9, open.clone()), row("1", 5, u128::MAX, open.clone())];
+        assert_eq!(holes(&all), []);
+        let two = [row("0", 3, 9, open.clone()), row("1", 12, 20, open), row("2", 0, u128::MAX, Checkpoint::ShardEnd)];
+        assert_eq!(holes(&two), [(0, 2), (10, 11), (21, u128::MAX)]);
+        assert_eq!(holes(&[]), []);
+    }
 }

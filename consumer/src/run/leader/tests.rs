@@ -12,7 +12,7 @@ use crate::lease::{Checkpoint, attribute, new_row};
 use crate::log::memory::MemoryLog;
 use crate::log::{Entry, Record};
 use crate::run::{Tables, Timing, Worker};
-use crate::shard::{Shard, ShardId};
+use crate::shard::ShardId;
 use crate::stage::{Stage, StageError, StatePart};
 use crate::table::memory::MemoryTable;
 use crate::table::{Condition, Item, TableError, Update, Value};
@@ -275,6 +275,22 @@ async fn a_leaving_worker_hands_its_shards_on_within_two_seconds_and_nothing_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_given_to_a_worker_while_it_leaves_goes_on_to_another_at_once() {
+    // It had an owner that was gone, and waited for the failover time.
+    let site = Site::new(2);
+    let (a, _b) = (site.start("a"), site.start("b"));
+    site.produce(40).await;
+    let row = site.rows().await.into_iter().find(|row| row.owner.as_deref() == Some("b")).unwrap();
+    a.leave.cancel();
+    let given =
+        Update::new().set(attribute::OWNER, Value::string("a")).set(attribute::COUNTER, Value::number(row.counter + 1));
+    site.table.update(&leases(), row.shard.as_str(), given, Condition::None).await.unwrap();
+    a.handle.await.unwrap();
+    let owners: BTreeSet<Option<String>> = site.rows().await.into_iter().map(|row| row.owner).collect();
+    assert_eq!(owners, BTreeSet::from([Some("b".to_owned())]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_joining_worker_gets_its_share_by_hand_over_and_nothing_is_read_twice() {
     let site = Site::new(8);
     let first = site.start("a");
@@ -379,19 +395,4 @@ async fn rows_of_another_program_get_a_start_before_they_are_read() {
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(site.texts().len(), if reads_old { old + 3 } else { 3 }, "{sentinel}");
     }
-}
-
-#[test]
-fn holes_are_what_open_rows_leave_uncovered() {
-    let row = |id: &str, start: u128, end: u128, checkpoint: Checkpoint| {
-        let range = crate::shard::HashRange { start, end };
-        let shard = Shard { id: ShardId::new(id), parents: vec![], range, closed: false };
-        LeaseRow::read(&new_row(&shard, &checkpoint, 0)).unwrap().unwrap()
-    };
-    let open = Checkpoint::TrimHorizon;
-    let all = [row("0", 0, 9, open.clone()), row("1", 5, u128::MAX, open.clone())];
-    assert_eq!(sync::holes(&all), []);
-    let two = [row("0", 3, 9, open.clone()), row("1", 12, 20, open), row("2", 0, u128::MAX, Checkpoint::ShardEnd)];
-    assert_eq!(sync::holes(&two), [(0, 2), (10, 11), (21, u128::MAX)]);
-    assert_eq!(sync::holes(&[]), []);
 }
