@@ -5,8 +5,6 @@
 //! (fetch), `leases` (owners and the leader), `state` (commits), `exchange` (batches and lanes), `calls` (AWS).
 //! Invariant: what is listed in [`EngineMetrics::ALL`] is registered, and the README says the same (tested).
 
-#![allow(dead_code, reason = "the parts of the engine that call some of these come in the same series of commits")]
-
 mod ages;
 mod calls;
 mod engine;
