@@ -66,6 +66,12 @@ pub(super) async fn publish(
     table.put(&config.tables.state(), item, Condition::None).await
 }
 
+/// Whom the last leader saw alive.
+pub(super) async fn published(table: &dyn Table, config: &WorkerConfig) -> Result<BTreeSet<String>, TableError> {
+    let fleet = table.get(&config.tables.state(), FLEET).await?;
+    Ok(fleet.map(|item| item.strings("live")).unwrap_or_default())
+}
+
 /// Leases per worker, of one stream and of all.
 #[derive(Debug, Default)]
 struct Loads {
@@ -130,8 +136,7 @@ impl Successors {
     }
 
     async fn read(&self) -> Result<Loads, TableError> {
-        let fleet = self.table.get(&self.config.tables.state(), FLEET).await?;
-        let mut live = fleet.map(|item| item.strings("live")).unwrap_or_default();
+        let mut live = published(&*self.table, &self.config).await?;
         live.remove(self.config.worker.as_str());
         let seats = seats_of(&*self.table, &self.config, live).await?;
         let mut loads = Loads::default();

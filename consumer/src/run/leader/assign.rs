@@ -2,7 +2,7 @@
 //!
 //! 1. Leases that nobody renews go, longest silent first, to the worker with the least load, and not back to the worker
 //!    that let them expire. A hand-over that takes too long is finished for its next owner.
-//! 2. When nothing else moves, load is evened out by hand-over: a worker more than a tenth off the average gives to the
+//! 2. When nothing else moves and nobody is suspect, load is evened out by hand-over: a worker more than a tenth off the average gives to the
 //!    least loaded one, if that brings the two closer by at least a tenth of the average; then counts that differ by two or
 //!    more are evened out where that drives no loads apart. A lease that moved lately stays.
 //!
@@ -89,8 +89,9 @@ pub(crate) fn plan(leases: &[LeaseView], workers: &[WorkerView], limits: Limits)
         }
     }
     if orphans.is_empty() {
-        let moving = leases.iter().any(|lease| lease.leaving.is_some());
-        return if moving { Vec::new() } else { even_out(leases, &mut fleet) };
+        // Who is suspect lives or is gone within seconds; until then nobody knows what an even share is.
+        let open = leases.iter().any(|lease| lease.leaving.is_some()) || workers.iter().any(|worker| worker.suspect);
+        return if open { Vec::new() } else { even_out(leases, &mut fleet) };
     }
     orphans.sort_by(|a, b| {
         let (a, b) = (&leases[*a], &leases[*b]);

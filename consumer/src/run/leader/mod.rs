@@ -73,6 +73,8 @@ pub(crate) struct Leader {
     unrung: BTreeSet<String>,
     /// Whom this leader published as living.
     published: BTreeSet<String>,
+    /// Whom the leader before this one saw alive.
+    inherited: BTreeSet<String>,
     synced: Option<Instant>,
     syncs: BTreeMap<String, StreamSync>,
 }
@@ -103,6 +105,7 @@ impl Leader {
             moved: BTreeMap::new(),
             unrung: BTreeSet::new(),
             published: BTreeSet::new(),
+            inherited: BTreeSet::new(),
             synced: None,
             syncs: BTreeMap::new(),
         }
@@ -147,6 +150,7 @@ impl Leader {
             if let Some(control) = &mut self.control {
                 control.begin().await?;
             }
+            self.inherited = roster::published(&*self.parts.table, &self.parts.config).await?;
             (self.synced, self.published) = (None, BTreeSet::new());
             self.term = term;
         }
@@ -208,8 +212,11 @@ impl Leader {
             let age = self.workers.age(&seat.id, seat.beat);
             let me = seat.id == config.worker.as_str();
             if me || age < times.failover {
+                // On the list are also the dead of a while ago, and a leader new to its office has not seen them stand
+                // still: alive is who just entered (beat 0), whom the last leader knew, or who was seen to move.
+                let known = seat.beat == 0 || self.inherited.contains(&seat.id) || self.workers.moved(&seat.id);
                 // A healthy beat is seen to move within a renewal and a pass.
-                let suspect = !me && age >= times.failover.saturating_sub(times.renewal);
+                let suspect = !me && (!known || age >= times.failover.saturating_sub(times.renewal));
                 members.push(Member { seat, suspect });
             } else if age > FORGOTTEN && matches!(*self.standing.borrow(), Standing::Leader { .. }) {
                 strike_off(table, config, &seat.id).await?;

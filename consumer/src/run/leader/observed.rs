@@ -9,20 +9,30 @@ use tokio::time::Instant;
 
 /// Since when each value has stood still, as seen from here.
 #[derive(Debug, Default)]
-pub(crate) struct Observed(BTreeMap<String, (i64, Instant)>);
+pub(crate) struct Observed(BTreeMap<String, Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    value: i64,
+    since: Instant,
+    /// Another value was seen before this one.
+    moved: bool,
+}
 
 impl Observed {
     /// Notes the value of `key` and says for how long it has been this one.
     pub(crate) fn age(&mut self, key: &str, value: i64) -> Duration {
         let now = Instant::now();
-        let Some(entry) = self.0.get_mut(key) else {
-            self.0.insert(key.to_owned(), (value, now));
-            return Duration::ZERO;
-        };
-        if entry.0 != value {
-            *entry = (value, now);
+        let seen = self.0.entry(key.to_owned()).or_insert(Seen { value, since: now, moved: false });
+        if seen.value != value {
+            *seen = Seen { value, since: now, moved: true };
         }
-        now.duration_since(entry.1)
+        now.duration_since(seen.since)
+    }
+
+    /// Whether the value was ever seen to change: then somebody was alive while this worker looked.
+    pub(crate) fn moved(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(|seen| seen.moved)
     }
 
     /// Forgets what `keep` does not want.
