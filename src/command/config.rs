@@ -1,9 +1,11 @@
 //! `flowshift config`: check, show and describe the configuration. Nothing is contacted.
 
+use flowshift_consumer::exchange::ShardCounts;
+
 use super::{Failure, load, print_line, services};
 use crate::app;
 use crate::cli::ConfigCommand;
-use crate::config::{self, Settings, ShardCounts};
+use crate::config::{self, Settings};
 
 pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
     match command {

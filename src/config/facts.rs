@@ -1,24 +1,14 @@
 //! What follows from a configuration for a given number of shards: the figures `config check` prints.
 //!
-//! Pure arithmetic on a checked [`Config`]; nothing is looked up. Method of the batch interval: every batch puts one
-//! record a lane, and an exchange shard takes 1,000 records a second, of which batches may use a fifth.
+//! Pure arithmetic on a checked [`Config`]; nothing is looked up. The batch interval is computed as the engine does it
+//! ([`ShardCounts`]), which goes by the shards that are open.
 
 use std::fmt;
 use std::time::Duration;
 
+use flowshift_consumer::exchange::ShardCounts;
+
 use super::Config;
-
-/// Records a second of one exchange shard that batches may use: a fifth of the limit of Kinesis.
-const RECORDS_PER_SECOND: u64 = 200;
-
-/// Open shards of the two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardCounts {
-    /// Of the flows stream.
-    pub input: u64,
-    /// Of the exchange stream; 0 is taken as 1.
-    pub exchange: u64,
-}
 
 /// Computed figures.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,13 +27,9 @@ pub struct Facts {
 
 /// Computes the figures.
 pub fn facts(config: &Config, shards: ShardCounts) -> Facts {
-    let exchange = shards.exchange.max(1);
-    let puts = shards.input.saturating_mul(u64::from(config.lanes.get()));
     let configured = config.engine.batch_interval.get();
-    let possible =
-        Duration::from_millis(puts.saturating_mul(1000).div_ceil(RECORDS_PER_SECOND.saturating_mul(exchange)));
-    let configured_millis = u64::try_from(configured.as_millis()).unwrap_or(u64::MAX).max(1);
-    let needed = puts.saturating_mul(1000).div_ceil(RECORDS_PER_SECOND.saturating_mul(configured_millis)).max(1);
+    let possible = shards.least_interval(config.lanes.get());
+    let needed = shards.exchange_needed(config.lanes.get(), configured);
     let step_seconds = config.detector.step.get().as_secs_f64();
     let steps_per_day = 86_400.0 / step_seconds;
     let threshold_nats = (1000.0 * steps_per_day / config.detector.false_alarms_per_1000_pair_days).ln();

@@ -23,7 +23,7 @@ mod tests;
 
 pub use checked::{Config, JobName, Lanes, StreamNames, TableNames};
 pub use error::{Origin, Problem, Problems};
-pub use facts::{Facts, ShardCounts, facts};
+pub use facts::{Facts, facts};
 pub use keys::schema;
 pub use layer::{Loaded, Override, Sources, load};
 pub use settings::{

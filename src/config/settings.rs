@@ -121,7 +121,8 @@ pub struct TableSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {
-    /// Shortest time between two batches of one input shard; raised when the exchange stream has too few shards.
+    /// Shortest time between two batches of one input shard. Raised to (open input shards x `job.lanes`) / (200 x open
+    /// exchange shards) seconds while that is longer: every batch puts a record for each lane into the exchange stream.
     pub batch_interval: Span,
     /// Time between two commits of DETECT and CORRELATE. An incident forces one.
     pub commit_interval: Span,

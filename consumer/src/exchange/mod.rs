@@ -8,9 +8,11 @@ mod lane;
 mod lane_state;
 mod loss;
 mod source;
+mod width;
 
 pub use envelope::{BatchPart, Control, Envelope, EnvelopeError, Message};
 pub use lane::{LaneId, Lanes, LanesError};
 pub use lane_state::{Applied, ApplyError, LaneState};
 pub use loss::Loss;
 pub use source::{FeedKinds, SourceId, SourceSet, Status, Watermarks};
+pub use width::ShardCounts;

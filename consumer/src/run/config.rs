@@ -17,7 +17,8 @@ pub struct Timing {
     pub lease: LeaseTimes,
     /// How often a stage commits when nothing is urgent.
     pub commit: Duration,
-    /// How long a mapper collects records before it cuts a batch.
+    /// How long a mapper collects records before it cuts a batch; longer when the exchange stream cannot carry that
+    /// ([`ShardCounts`](crate::exchange::ShardCounts)).
     pub batch: Duration,
     /// How often a mapper without records says that it is at the tip.
     pub heartbeat: Duration,

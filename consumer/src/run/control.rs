@@ -79,6 +79,11 @@ impl SourceControl {
         Self { plan, table, log, leases, state, metrics, stream, committed: None, acknowledged: 0, still }
     }
 
+    /// The input stream and the exchange stream.
+    pub(crate) fn streams(&self) -> (&str, &str) {
+        (&self.plan.input, &self.plan.exchange)
+    }
+
     /// A new term: what an earlier leader committed is read and put again.
     pub(crate) async fn begin(&mut self) -> Result<(), DriveError> {
         self.still.clear();

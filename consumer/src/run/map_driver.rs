@@ -3,15 +3,17 @@
 //! Not here: what happens to a batch ([`super::map_run`]: compute, cut, emit, in this order, the next only when every
 //! record of this one is acknowledged) and what is committed ([`super::map_commit`]).
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, Fetched};
 use super::map_run::{End, MapRun};
 use super::task::ShardTask;
-use super::{DriveError, Exit};
+use super::{DriveError, Exit, Timing};
 use crate::commit::Snapshot;
-use crate::exchange::Lanes;
+use crate::exchange::{Lanes, ShardCounts};
 use crate::lease::Checkpoint;
 use crate::log::Record;
 use crate::stage::Mapper;
@@ -26,6 +28,17 @@ pub(crate) struct Exchange {
     pub(crate) stream: String,
     pub(crate) lanes: Lanes,
     pub(crate) snapshot: tokio::sync::watch::Receiver<Snapshot>,
+    /// Open shards as the leader published them; none: it has not yet.
+    pub(crate) counts: tokio::sync::watch::Receiver<Option<ShardCounts>>,
+}
+
+impl Exchange {
+    /// Time between two batches of a source: as set, or longer when the exchange stream is too narrow for that. Never so
+    /// long that a source at work looks stuck: beyond that the stream's throttling slows the batches down.
+    fn interval(&self, timing: &Timing) -> Duration {
+        let least = self.counts.borrow().map_or(Duration::ZERO, |counts| counts.least_interval(self.lanes.count()));
+        timing.batch.max(least.min(timing.stuck_after / 3))
+    }
 }
 
 /// Runs a mapper until its shard or the worker's time ends.
@@ -44,7 +57,9 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
     let mut pages = fetch::spawn(task, start, reading);
     let mut waiting = Waiting::default();
     loop {
-        let due = waiting.due(task, run.cut_at);
+        let interval = run.exchange.interval(&task.timing);
+        let heartbeat = task.timing.heartbeat.max(interval);
+        let due = waiting.due(interval, run.cut_at);
         tokio::select! {
             biased;
             () = task.lease.lost().cancelled() => return Ok(Exit::Lost),
@@ -57,7 +72,7 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
                 let records = waiting.take();
                 run.batch(&records, waiting.at_tip, &End::No).await?;
             }
-            () = tokio::time::sleep_until(run.cut_at + task.timing.heartbeat * 2), if run.unsettled && waiting.records.is_empty() => {
+            () = tokio::time::sleep_until(run.cut_at + heartbeat * 2), if run.unsettled && waiting.records.is_empty() => {
                 // Nothing can be read: say at least that what was cut is emitted.
                 run.settle(&run.checkpoint.clone()).await?;
             }
@@ -73,7 +88,7 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
                         run.settle(&run.checkpoint.clone()).await?;
                         return Ok(Exit::Finished);
                     }
-                    if run.cut_at.elapsed() >= task.timing.heartbeat {
+                    if run.cut_at.elapsed() >= heartbeat {
                         run.batch(&[], true, &End::No).await?;
                     }
                 }
@@ -119,7 +134,7 @@ impl Waiting {
         self.records.len() >= FULL_RECORDS || self.bytes >= FULL_BYTES
     }
 
-    fn due(&self, task: &ShardTask, cut_at: Instant) -> Instant {
-        if self.full() { Instant::now() } else { cut_at + task.timing.batch }
+    fn due(&self, interval: Duration, cut_at: Instant) -> Instant {
+        if self.full() { Instant::now() } else { cut_at + interval }
     }
 }

@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 use super::WorkerConfig;
 use super::beat::{LIST, ring, worker_key};
-use crate::commit::STATE_KEY;
+use crate::exchange::ShardCounts;
 use crate::lease::{Checkpoint, LeaseRow};
-use crate::table::{Condition, Item, Table, TableError, Value};
+use crate::table::{Condition, Item, Table, TableError, Update, Value};
 
-/// The item in which the leader names the workers it sees alive.
+/// The item in which the leader names the workers it sees alive, and counts the shards.
 const FLEET: &str = "fleet";
 /// For how long one look at the fleet serves the leases that are given away.
 const FRESH: Duration = Duration::from_secs(5);
@@ -62,8 +62,26 @@ pub(super) async fn publish(
     if live.is_empty() {
         return Ok(());
     }
-    let item = Item::new().with(STATE_KEY, Value::string(FLEET)).with("live", Value::Ss(live.clone()));
-    table.put(&config.tables.state(), item, Condition::None).await
+    let update = Update::new().set("live", Value::Ss(live.clone()));
+    table.update(&config.tables.state(), FLEET, update, Condition::None).await
+}
+
+/// Publishes how many shards are open on both sides of the exchange, so that every mapper waits for as long.
+pub(super) async fn publish_counts(
+    table: &dyn Table,
+    config: &WorkerConfig,
+    counts: ShardCounts,
+) -> Result<(), TableError> {
+    let update =
+        Update::new().set("input", Value::number(counts.input)).set("exchange", Value::number(counts.exchange));
+    table.update(&config.tables.state(), FLEET, update, Condition::None).await
+}
+
+/// The shards that a leader counted last; none: it has not counted any yet, or is of a version that does not.
+pub(super) async fn counts(table: &dyn Table, config: &WorkerConfig) -> Result<Option<ShardCounts>, TableError> {
+    let Some(fleet) = table.get(&config.tables.state(), FLEET).await? else { return Ok(None) };
+    let count = |name| fleet.number(name).and_then(|n| u64::try_from(n).ok());
+    Ok(count("input").zip(count("exchange")).map(|(input, exchange)| ShardCounts { input, exchange }))
 }
 
 /// Whom the last leader saw alive.

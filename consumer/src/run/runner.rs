@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::beat::bell;
 use super::role::Role;
-use super::roster::Successors;
+use super::roster::{Successors, counts};
 use super::shard::{Renewals, Shard};
 use super::worker::Worker;
 use super::{Exit, Reading};
@@ -178,6 +178,7 @@ impl<'a> Runner<'a> {
 
     /// Starts what was assigned, stops what is to go to others, and tells the next stream when this one has nothing left.
     async fn discover(&mut self, leave: &CancellationToken) -> Result<(), TableError> {
+        self.learn_counts().await;
         let me = self.worker.config.worker.as_str();
         for index in 0..self.streams.len() {
             let name = self.streams[index].id.name.clone();
@@ -207,6 +208,20 @@ impl<'a> Runner<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Tells this worker's mappers what the leader counted. Without an answer they go on as before.
+    async fn learn_counts(&self) {
+        if self.worker.counts.is_closed() {
+            return;
+        }
+        match counts(&*self.worker.table, &self.worker.config).await {
+            Ok(Some(seen)) => {
+                self.worker.counts.send_if_modified(|known| known.replace(seen) != Some(seen));
+            }
+            Ok(None) => {}
+            Err(e) => tracing::debug!(error = %e, "shard counts cannot be read"),
+        }
     }
 
     /// A hand-over that began when nothing of the shard ran here (any more): there is nothing to commit.

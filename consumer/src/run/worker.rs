@@ -23,7 +23,7 @@ use super::shard::Renewals;
 use super::{Reading, StartPosition, WorkerConfig, foreign};
 use crate::clock::WallClock;
 use crate::commit::Snapshot;
-use crate::exchange::{FeedKinds, Lanes};
+use crate::exchange::{FeedKinds, Lanes, ShardCounts};
 use crate::log::{Log, LogError, StreamId};
 use crate::metrics::EngineMetrics;
 use crate::stage::{Mapper, Reducer, ShardContext, Stage};
@@ -95,6 +95,8 @@ pub struct Worker {
     control: Option<ControlPlan>,
     starts: BTreeMap<String, StartPosition>,
     renewals: Option<(Handle, Arc<dyn Table>)>,
+    /// Open shards as the leader published them, for this worker's mappers.
+    pub(super) counts: watch::Sender<Option<ShardCounts>>,
 }
 
 impl fmt::Debug for Worker {
@@ -125,6 +127,7 @@ impl Worker {
             control: None,
             starts: BTreeMap::new(),
             renewals: None,
+            counts: watch::Sender::new(None),
         }
     }
 
@@ -191,7 +194,8 @@ impl Worker {
         mapper: M,
     ) -> Self {
         self.control = Some(self.plan(input, exchange, lanes, kinds));
-        let exchange = Exchange { stream: exchange.to_owned(), lanes, snapshot };
+        let counts = self.counts.subscribe();
+        let exchange = Exchange { stream: exchange.to_owned(), lanes, snapshot, counts };
         self.role(input, MapRole { mapper, exchange })
     }
 

@@ -2,12 +2,13 @@
 //!
 //! One worker leads (`lock`), and one stands by with observations as old as the leader's. A pass reads each lease table
 //! once and every worker's item, and then: `sync` (rows for shards), `assign` (a pure plan) and `act` (the plan's writes and
-//! the bells), the source set, `cleanup`. Everything written is conditional on what was read. Expiry is a counter standing
+//! the bells), `count` (how wide the exchange is), the source set, `cleanup`. Everything written is conditional on what was read. Expiry is a counter standing
 //! still (`observed`), never a clock comparison. Not here: what a source's status means ([`super::control`]).
 
 mod act;
 mod assign;
 mod cleanup;
+mod count;
 mod lock;
 mod observed;
 mod sync;
@@ -31,6 +32,7 @@ use super::control::SourceControl;
 use super::roster::{self, Seat};
 use super::{DriveError, StartPosition, WorkerConfig};
 use crate::clock::WallClock;
+use crate::exchange::ShardCounts;
 use crate::lease::LeaseRow;
 use crate::log::Log;
 use crate::metrics::EngineMetrics;
@@ -75,6 +77,8 @@ pub(crate) struct Leader {
     published: BTreeSet<String>,
     /// Whom the leader before this one saw alive.
     inherited: BTreeSet<String>,
+    /// What this leader published as the shards on both sides of the exchange.
+    counted: Option<ShardCounts>,
     synced: Option<Instant>,
     syncs: BTreeMap<String, StreamSync>,
 }
@@ -106,6 +110,7 @@ impl Leader {
             unrung: BTreeSet::new(),
             published: BTreeSet::new(),
             inherited: BTreeSet::new(),
+            counted: None,
             synced: None,
             syncs: BTreeMap::new(),
         }
@@ -151,7 +156,7 @@ impl Leader {
                 control.begin().await?;
             }
             self.inherited = roster::published(&*self.parts.table, &self.parts.config).await?;
-            (self.synced, self.published) = (None, BTreeSet::new());
+            (self.synced, self.published, self.counted) = (None, BTreeSet::new(), None);
             self.term = term;
         }
         let members = self.members().await?;
@@ -164,6 +169,7 @@ impl Leader {
             tables.push((stream, rows));
         }
         self.assign(&tables, &members).await?;
+        self.count_shards(&tables, due).await?;
         // Last, because its records may have to wait for the exchange stream, and no lease should wait with them.
         if let (Some(control), Some((_, input))) = (&mut self.control, tables.first()) {
             control.tick(input, stop).await?;
