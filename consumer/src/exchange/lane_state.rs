@@ -12,7 +12,9 @@ use prost::Message as _;
 use super::envelope::{BatchPart, Control};
 use super::loss::Loss;
 use super::source::{FeedKinds, SourceId, Status, Watermarks};
+use lows::Lows;
 
+mod lows;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -88,6 +90,8 @@ pub struct LaneState {
     kinds: FeedKinds,
     control: u64,
     sources: BTreeMap<SourceId, Entry>,
+    /// What `sources` come to.
+    lows: Lows,
     reached: Watermarks,
     gaps: u64,
     /// Accept that a source seen for the first time does not begin at its first batch.
@@ -99,8 +103,16 @@ pub struct LaneState {
 impl LaneState {
     /// A lane that has seen nothing.
     pub fn new(kinds: FeedKinds) -> Self {
-        let (sources, reached) = (BTreeMap::new(), Watermarks::NONE);
-        Self { kinds, control: 0, sources, reached, gaps: 0, forgive_unknown: false, accept_until_ms: i64::MIN }
+        Self {
+            kinds,
+            control: 0,
+            sources: BTreeMap::new(),
+            lows: Lows::default(),
+            reached: Watermarks::NONE,
+            gaps: 0,
+            forgive_unknown: false,
+            accept_until_ms: i64::MIN,
+        }
     }
 
     /// The lane's watermarks: every pane and step that ends at or before them may be closed.
@@ -120,8 +132,7 @@ impl LaneState {
 
     /// Whether every source of the set has ended.
     pub fn ended(&self) -> bool {
-        let mut set = self.sources.values().filter(|s| s.in_set).peekable();
-        self.control > 0 && set.peek().is_some() && set.all(|s| s.ended)
+        self.control > 0 && self.lows.ended()
     }
 
     /// Records of the lane are lost, or its state was discarded: the next gap of every source is accepted.
@@ -141,76 +152,59 @@ impl LaneState {
     /// # Errors
     /// [`ApplyError::Gap`] and [`ApplyError::Parts`] unless the loss is accepted. Nothing is changed then.
     pub fn apply_part(&mut self, part: &BatchPart, arrived_ms: i64) -> Result<Applied, ApplyError> {
-        let kinds = self.kinds;
         let resolved = arrived_ms <= self.accept_until_ms;
-        let known = self.sources.get(&part.source).cloned();
-        let fresh = known.as_ref().is_none_or(|s| s.epoch == 0);
-        let mut entry = known.unwrap_or_else(|| Entry::new(kinds));
-        if part.epoch < entry.epoch {
+        let known = self.sources.get_mut(&part.source);
+        let verdict = Entry::judge(known.as_deref(), part, resolved, self.forgive_unknown)?;
+        if verdict == Verdict::Repeat {
             return Ok(Applied::Repeat);
         }
+        let kinds = self.kinds;
+        let entry = match known {
+            Some(entry) => entry,
+            None => self.sources.entry(part.source.clone()).or_insert_with(|| Entry::new(kinds)),
+        };
         if part.epoch > entry.epoch {
             entry.restart(part.epoch, 0);
         }
-        if part.n <= entry.applied {
-            return Ok(Applied::Repeat);
-        }
-        let source_id = || Box::new(part.source.clone());
         let mut loss = None;
-        if part.n > entry.applied + 1 {
+        if verdict == Verdict::Close {
+            self.gaps += 1;
+            self.complete(part, arrived_ms);
+            return Ok(Applied::Closed(Loss::expired(part)));
+        }
+        if verdict == Verdict::Skip {
             let applied = entry.applied;
-            if !(entry.forgive || resolved || fresh && self.forgive_unknown) {
-                return Err(ApplyError::Gap { source_id: source_id(), epoch: part.epoch, applied, got: part.n });
-            }
             loss = Some(Loss::Gap { source: part.source.clone(), epoch: part.epoch, applied, next: part.n });
             self.gaps += 1;
             entry.restart(part.epoch, part.n - 1);
-        } else if entry.open_parts != 0 && part.expired != entry.open_expired {
-            if part.expired < entry.open_expired {
-                return Ok(Applied::Repeat);
-            }
-            return Ok(self.close(entry, part, arrived_ms));
-        } else if entry.open_parts != 0 && part.parts != entry.open_parts {
-            if resolved {
-                return Ok(self.close(entry, part, arrived_ms));
-            }
-            let (expected, got) = (entry.open_parts, part.parts);
-            return Err(ApplyError::Parts { source_id: source_id(), n: part.n, expected, got });
         }
         if entry.open_parts == 0 && part.expired > 0 {
             loss.get_or_insert(Loss::expired(part));
         }
-        if entry.seen.contains(&part.part) {
-            return Ok(Applied::Repeat);
-        }
         entry.open_parts = part.parts;
         entry.open_expired = part.expired;
         entry.seen.push(part.part);
-        let whole = entry.seen.len() == part.parts as usize;
-        self.sources.insert(part.source.clone(), entry);
-        if whole {
+        if entry.seen.len() == part.parts as usize {
             self.complete(part, arrived_ms);
         }
         Ok(loss.map_or(Applied::New, Applied::NewAfter))
     }
 
-    /// Parts of an emission of more records are applied; what they did not hold of the batch is lost.
-    fn close(&mut self, entry: Entry, part: &BatchPart, arrived_ms: i64) -> Applied {
-        self.gaps += 1;
-        self.sources.insert(part.source.clone(), entry);
-        self.complete(part, arrived_ms);
-        Applied::Closed(Loss::expired(part))
-    }
-
-    /// The last part of a batch is in: its number, watermark and end count now.
+    /// The last part of a batch is in, or nothing of it is left to come: its number, watermark and end count now.
     fn complete(&mut self, part: &BatchPart, arrived_ms: i64) {
+        let kinds = self.kinds;
         let Some(entry) = self.sources.get_mut(&part.source) else { return };
+        self.lows.take(kinds, entry);
         entry.restart(part.epoch, part.n);
         entry.forgive = false;
         entry.watermarks.raise_all(&part.watermarks);
-        if part.end && !entry.ended {
+        let ends = part.end && !entry.ended;
+        if ends {
             entry.ended = true;
             entry.ended_ms = arrived_ms;
+        }
+        self.lows.give(kinds, entry);
+        if ends {
             let (last, status, in_set) = (entry.watermarks, entry.status.clone(), entry.in_set);
             for child in &part.children {
                 let id = SourceId { stream: part.source.stream.clone(), shard: child.clone() };
@@ -227,12 +221,14 @@ impl LaneState {
         if child.applied > 0 || child.ended {
             return;
         }
+        self.lows.take(kinds, child);
         let fresh = child.watermarks == Watermarks::NONE;
         child.watermarks = if fresh { last } else { child.watermarks.min(&last) };
         if !child.in_set {
             child.status = status.to_vec();
             child.in_set = in_set;
         }
+        self.lows.give(kinds, child);
     }
 
     /// Takes the leader's full source set, which arrived in the exchange stream at `arrived_ms`; a record seen before
@@ -262,6 +258,7 @@ impl LaneState {
             entry.in_set = true;
         }
         self.bury(control, arrived_ms, keep_ms);
+        self.lows = Lows::of(kinds, self.sources.values());
         self.advance();
         true
     }
@@ -282,9 +279,7 @@ impl LaneState {
         }
         let ended = self.ended();
         for kind in 0..self.kinds.count() {
-            let counts = |s: &&Entry| s.in_set && !s.ended && s.status.get(kind) != Some(&Status::Idle);
-            let low = self.sources.values().filter(counts).map(|s| s.watermarks.get(kind)).min();
-            match low {
+            match self.lows.low(kind) {
                 Some(low) => self.reached.raise(kind, low),
                 None if ended => self.reached.raise(kind, i64::MAX),
                 None => {}
@@ -306,7 +301,55 @@ impl LaneState {
     }
 }
 
+/// What a part is to the marks of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing new.
+    Repeat,
+    /// The next part.
+    Next,
+    /// The next part behind a gap that is accepted.
+    Skip,
+    /// Of an emission with fewer records than the one whose parts are applied.
+    Close,
+}
+
 impl Entry {
+    /// Compares a part with what is known of its source (`None`: nothing); changes nothing.
+    fn judge(
+        known: Option<&Self>,
+        part: &BatchPart,
+        resolved: bool,
+        forgive_unknown: bool,
+    ) -> Result<Verdict, ApplyError> {
+        let fresh = known.is_none_or(|s| s.epoch == 0);
+        let forgive = known.is_some_and(|s| s.forgive) || resolved || fresh && forgive_unknown;
+        if known.is_some_and(|s| part.epoch < s.epoch) {
+            return Ok(Verdict::Repeat);
+        }
+        // A new epoch begins at its first batch.
+        let known = known.filter(|s| s.epoch == part.epoch);
+        let applied = known.map_or(0, |s| s.applied);
+        if part.n <= applied {
+            return Ok(Verdict::Repeat);
+        }
+        let source_id = || Box::new(part.source.clone());
+        if part.n > applied + 1 {
+            let gap = || ApplyError::Gap { source_id: source_id(), epoch: part.epoch, applied, got: part.n };
+            return if forgive { Ok(Verdict::Skip) } else { Err(gap()) };
+        }
+        let Some(open) = known.filter(|s| s.open_parts != 0) else { return Ok(Verdict::Next) };
+        if part.expired != open.open_expired {
+            return Ok(if part.expired < open.open_expired { Verdict::Repeat } else { Verdict::Close });
+        }
+        if part.parts != open.open_parts {
+            let (expected, got) = (open.open_parts, part.parts);
+            let differ = || ApplyError::Parts { source_id: source_id(), n: part.n, expected, got };
+            return if resolved { Ok(Verdict::Close) } else { Err(differ()) };
+        }
+        Ok(if open.seen.contains(&part.part) { Verdict::Repeat } else { Verdict::Next })
+    }
+
     fn new(kinds: FeedKinds) -> Self {
         Self { status: (0..kinds.count()).map(Status::initial).collect(), ..Self::default() }
     }

@@ -183,3 +183,60 @@ fn an_ended_source_is_forgotten_by_the_log_s_time_and_not_while_a_set_names_it()
     lane.apply_control(&set(4, &[(2, Status::Live)]), 6_000, 1_000);
     assert!(lane.encode().len() < before, "its marks are gone");
 }
+
+/// The minimum as it was computed before: by a look at every source.
+fn slow_low(lane: &LaneState, kind: usize) -> Option<i64> {
+    let counts = |s: &&Entry| s.in_set && !s.ended && s.status.get(kind) != Some(&Status::Idle);
+    lane.sources.values().filter(counts).map(|s| s.watermarks.get(kind)).min()
+}
+
+#[test]
+fn the_minimum_kept_is_the_minimum_over_all_sources_whatever_happens_to_them() {
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+    for seed in 0..50 {
+        let mut chance = SmallRng::seed_from_u64(seed);
+        let mut lane = LaneState::new(FeedKinds::new(2));
+        let (mut next, mut ends) = ([1u64; 24], 0);
+        for step in 0..400 {
+            let shard = chance.random_range(0..12u8 + ends);
+            match chance.random_range(0..20) {
+                0 => {
+                    let status = |code: i64| Status::from_code(code);
+                    let mut sources = SourceSet::new();
+                    // Children are named before their parents have ended, too.
+                    for shard in 0..24 {
+                        if chance.random_bool(0.2) {
+                            continue;
+                        }
+                        let statuses = vec![status(chance.random_range(0..3)), status(chance.random_range(0..3))];
+                        sources.insert(source(shard), statuses);
+                    }
+                    lane.apply_control(&Control { number: step + 1, sources }, i64::try_from(step).unwrap(), 50);
+                }
+                1 if ends < 12 => {
+                    let children = vec![source(12 + ends).shard];
+                    let end = BatchPart { end: true, children, ..batch(shard, next[usize::from(shard)], 1_000) };
+                    next[usize::from(shard)] += 1;
+                    ends += 1;
+                    lane.apply_part(&end, i64::try_from(step).unwrap()).ok();
+                }
+                2 => lane = LaneState::decode(FeedKinds::new(2), &Bytes::from(lane.encode())).unwrap(),
+                _ => {
+                    let marks = [chance.random_range(0..500), chance.random_range(0..500)];
+                    let n = next[usize::from(shard)];
+                    next[usize::from(shard)] += 1;
+                    let part = BatchPart { watermarks: Watermarks::from_slice(&marks), ..batch(shard, n, 0) };
+                    // Repeats and gaps change nothing or are refused.
+                    lane.apply_part(&part, 0).ok();
+                }
+            }
+            for kind in 0..2 {
+                assert_eq!(lane.lows.low(kind), slow_low(&lane, kind), "seed {seed}, step {step}, kind {kind}");
+            }
+            let mut set = lane.sources.values().filter(|s| s.in_set).peekable();
+            let ended = lane.control > 0 && set.peek().is_some() && set.all(|s| s.ended);
+            assert_eq!(lane.ended(), ended, "seed {seed}, step {step}");
+        }
+    }
+}

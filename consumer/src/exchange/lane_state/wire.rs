@@ -3,7 +3,9 @@
 //! A number is never given a second meaning: states of released versions stay readable. Kept apart from
 //! [`LaneState`] so that the rules there can change without touching what is on disk.
 
-use super::{Entry, FeedKinds, LaneState, SourceId, Status, Watermarks};
+use std::collections::BTreeMap;
+
+use super::{Entry, FeedKinds, LaneState, Lows, SourceId, Status, Watermarks};
 use crate::log::StreamId;
 use crate::shard::ShardId;
 
@@ -102,10 +104,12 @@ impl Lane {
             };
             (id, entry)
         });
+        let sources: BTreeMap<SourceId, Entry> = sources.collect();
         LaneState {
             kinds,
             control: self.control,
-            sources: sources.collect(),
+            lows: Lows::of(kinds, sources.values()),
+            sources,
             reached: Watermarks::from_slice(&self.reached),
             gaps: self.gaps,
             forgive_unknown: self.forgive_unknown,
