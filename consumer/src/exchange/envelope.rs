@@ -3,15 +3,17 @@
 //! ```text
 //! "FSX1" | CRC-32 of the rest, big endian | protobuf `Envelope`
 //! ```
-//! The payload inside a batch part is the stage's business. Envelopes are deterministic: the same message has the same
-//! bytes, which is what lets a new owner prove (by the CRC in the cut) that it re-emits what was emitted.
+//! The payload inside a batch part is the stage's business. A batch's envelopes are deterministic: the same message has
+//! the same bytes, which is what lets a new owner prove (by the CRC in the cut) that it re-emits what was emitted. The
+//! fields are `wire`'s.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 
-use super::source::{SourceId, SourceSet, Status, Watermarks};
-use crate::log::StreamId;
+use super::source::{SourceId, SourceSet, Watermarks};
 use crate::shard::ShardId;
+
+mod wire;
 
 const MAGIC: &[u8; 4] = b"FSX1";
 const HEADER: usize = 8;
@@ -85,16 +87,9 @@ impl Envelope {
             Message::Batch(part) => {
                 wire::Envelope { batch: Some(wire::Batch::from_part(part)), ..wire::Envelope::default() }
             }
-            Message::Control(control) => {
-                wire::Envelope { control: Some(wire::Control::from_control(control)), ..wire::Envelope::default() }
-            }
+            Message::Control(control) => wire::Envelope::from_control(control),
         };
-        let body = wire.encode_to_vec();
-        let mut out = BytesMut::with_capacity(HEADER + body.len());
-        out.put_slice(MAGIC);
-        out.put_u32(crc32fast::hash(&body));
-        out.put_slice(&body);
-        out.freeze()
+        framed(&wire)
     }
 
     /// The message in a record's bytes.
@@ -107,148 +102,29 @@ impl Envelope {
             return Err(EnvelopeError::Checksum);
         }
         let wire = wire::Envelope::decode(body).map_err(|e| EnvelopeError::Malformed(e.to_string()))?;
-        match (wire.batch, wire.control) {
-            (Some(batch), None) => Ok(Message::Batch(batch.into_part()?)),
-            (None, Some(control)) => Ok(Message::Control(control.into_control()?)),
+        match (wire.batch, wire.control, wire.packed) {
+            (Some(batch), None, None) => Ok(Message::Batch(batch.into_part()?)),
+            (None, Some(control), None) => Ok(Message::Control(control.into_control()?)),
+            (None, None, Some(packed)) => Ok(Message::Control(packed.unpack()?.into_control()?)),
             _ => Err(EnvelopeError::Malformed("neither batch nor control".into())),
         }
     }
 }
 
-/// The protobuf messages; field numbers are the format.
-mod wire {
-    use super::*;
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Envelope {
-        #[prost(message, optional, tag = "1")]
-        pub(super) batch: Option<Batch>,
-        #[prost(message, optional, tag = "2")]
-        pub(super) control: Option<Control>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Source {
-        #[prost(string, tag = "1")]
-        pub(super) stream: String,
-        #[prost(sint64, tag = "2")]
-        pub(super) created_ms: i64,
-        #[prost(string, tag = "3")]
-        pub(super) shard: String,
-        #[prost(uint32, repeated, tag = "4")]
-        pub(super) status: Vec<u32>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Batch {
-        #[prost(message, optional, tag = "1")]
-        pub(super) source: Option<Source>,
-        #[prost(uint64, tag = "2")]
-        pub(super) epoch: u64,
-        #[prost(uint64, tag = "3")]
-        pub(super) n: u64,
-        #[prost(uint32, tag = "4")]
-        pub(super) part: u32,
-        #[prost(uint32, tag = "5")]
-        pub(super) parts: u32,
-        #[prost(sint64, repeated, tag = "6")]
-        pub(super) watermarks: Vec<i64>,
-        #[prost(bool, tag = "7")]
-        pub(super) end: bool,
-        #[prost(string, repeated, tag = "8")]
-        pub(super) children: Vec<String>,
-        #[prost(bytes = "bytes", tag = "9")]
-        pub(super) payload: Bytes,
-        #[prost(uint64, tag = "10")]
-        pub(super) expired: u64,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Control {
-        #[prost(uint64, tag = "1")]
-        pub(super) number: u64,
-        #[prost(message, repeated, tag = "2")]
-        pub(super) sources: Vec<Source>,
-    }
-
-    impl Source {
-        fn from_id(id: &SourceId, status: Vec<u32>) -> Self {
-            Self {
-                stream: id.stream.name.clone(),
-                created_ms: id.stream.created_ms,
-                shard: id.shard.as_str().to_owned(),
-                status,
-            }
-        }
-
-        fn into_id(self) -> SourceId {
-            let stream = StreamId { name: self.stream, created_ms: self.created_ms };
-            SourceId { stream, shard: ShardId::new(self.shard) }
-        }
-    }
-
-    impl Batch {
-        pub(super) fn from_part(part: &BatchPart) -> Self {
-            Self {
-                source: Some(Source::from_id(&part.source, Vec::new())),
-                epoch: part.epoch,
-                n: part.n,
-                part: part.part,
-                parts: part.parts,
-                watermarks: part.watermarks.as_slice().to_vec(),
-                end: part.end,
-                children: part.children.iter().map(|c| c.as_str().to_owned()).collect(),
-                payload: part.payload.clone(),
-                expired: part.expired,
-            }
-        }
-
-        pub(super) fn into_part(self) -> Result<BatchPart, EnvelopeError> {
-            let source = self.source.ok_or_else(|| EnvelopeError::Malformed("batch without source".into()))?;
-            if self.n == 0 || self.parts == 0 || self.part >= self.parts {
-                let text = format!("batch {} part {} of {}", self.n, self.part, self.parts);
-                return Err(EnvelopeError::Malformed(text));
-            }
-            Ok(BatchPart {
-                source: source.into_id(),
-                epoch: self.epoch,
-                n: self.n,
-                part: self.part,
-                parts: self.parts,
-                watermarks: Watermarks::from_slice(&self.watermarks),
-                end: self.end,
-                children: self.children.into_iter().map(ShardId::new).collect(),
-                payload: self.payload,
-                expired: self.expired,
-            })
-        }
-    }
-
-    impl Control {
-        pub(super) fn from_control(control: &super::Control) -> Self {
-            let sources = control
-                .sources
-                .iter()
-                .map(|(id, status)| Source::from_id(id, status.iter().map(|s| u32::from(s.code())).collect()));
-            Self { number: control.number, sources: sources.collect() }
-        }
-
-        pub(super) fn into_control(self) -> Result<super::Control, EnvelopeError> {
-            if self.number == 0 {
-                return Err(EnvelopeError::Malformed("control record number 0".into()));
-            }
-            let sources = self.sources.into_iter().map(|source| {
-                let status = source.status.iter().map(|code| Status::from_code(i64::from(*code))).collect();
-                (source.into_id(), status)
-            });
-            Ok(super::Control { number: self.number, sources: sources.collect() })
-        }
-    }
+fn framed(wire: &wire::Envelope) -> Bytes {
+    let body = wire.encode_to_vec();
+    let mut out = BytesMut::with_capacity(HEADER + body.len());
+    out.put_slice(MAGIC);
+    out.put_u32(crc32fast::hash(&body));
+    out.put_slice(&body);
+    out.freeze()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::source::Status;
+    use crate::log::StreamId;
 
     fn part() -> BatchPart {
         let stream = StreamId { name: "flows".into(), created_ms: 1_700_000_000_000 };
@@ -287,5 +163,39 @@ mod tests {
         assert_eq!(Envelope::decode(&Bytes::from_static(b"{\"a\":1}  ")), Err(EnvelopeError::Foreign(9)));
         let zero = Message::Batch(BatchPart { n: 0, ..part() });
         assert!(matches!(Envelope::decode(&Envelope::encode(&zero)), Err(EnvelopeError::Malformed(_))));
+    }
+
+    fn control(sources: u32) -> Control {
+        let id = |n| SourceId { stream: part().source.stream, shard: ShardId::new(format!("shardId-{n:012}")) };
+        let status = |n| vec![if n % 3 == 0 { Status::Idle } else { Status::Live }, Status::Live];
+        Control { number: 7, sources: (0..sources).map(|n| (id(n), status(n))).collect() }
+    }
+
+    /// Above some 5,700 sources the item passed 400 KB, and no source set was ever committed again.
+    #[test]
+    fn a_control_record_of_ten_thousand_sources_fits_an_item() {
+        let control = control(10_000);
+        let data = Envelope::encode(&Message::Control(control.clone()));
+        println!("{} bytes", data.len());
+        assert!(data.len() < 100_000, "{} bytes", data.len());
+        assert_eq!(Envelope::decode(&data), Ok(Message::Control(control)));
+    }
+
+    #[test]
+    fn a_long_control_record_of_an_older_version_stays_readable() {
+        let control = control(100);
+        let old = wire::Envelope { control: Some(wire::Control::from_control(&control)), ..wire::Envelope::default() };
+        assert_eq!(Envelope::decode(&framed(&old)), Ok(Message::Control(control)));
+    }
+
+    #[test]
+    fn a_packed_record_that_says_a_wrong_length_is_refused() {
+        let good = wire::Envelope::from_control(&control(100));
+        let length = good.packed.as_ref().unwrap().length;
+        for said in [0, length - 1, length + 1, u64::MAX] {
+            let packed = good.packed.clone().map(|packed| wire::Packed { length: said, ..packed });
+            let data = framed(&wire::Envelope { packed, ..wire::Envelope::default() });
+            assert!(matches!(Envelope::decode(&data), Err(EnvelopeError::Malformed(_))), "{said} bytes");
+        }
     }
 }
