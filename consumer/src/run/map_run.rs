@@ -15,7 +15,7 @@ use super::map_driver::Exchange;
 use super::task::ShardTask;
 use super::{DriveError, crash_point};
 use crate::commit::{Cut, Fence, Saver, Snapshot};
-use crate::exchange::{BatchPart, Envelope, Lanes, Message, SourceId, Status, Watermarks};
+use crate::exchange::{BatchPart, Envelope, LaneId, Lanes, Message, SourceId, Status, Watermarks};
 use crate::kpl::Kpl;
 use crate::lease::{Checkpoint, LeaseError, LeaseRow, attribute};
 use crate::log::{Entry, Record, put_all};
@@ -241,29 +241,35 @@ impl<'a, M: Mapper> MapRun<'a, M> {
     }
 
     fn envelopes(&self, mapped: &Mapped, watermarks: Watermarks, expired: u64, end: &End) -> Vec<Entry> {
-        let heartbeat = [Bytes::new()];
         let children = match end {
             End::Shard(children) => children.clone(),
             End::No | End::Input => Vec::new(),
         };
+        let envelope = |part: u32, parts: usize, payload: &Bytes| {
+            Envelope::encode(&Message::Batch(BatchPart {
+                source: self.source.clone(),
+                epoch: self.fence.epoch,
+                n: self.n + 1,
+                part,
+                parts: u32::try_from(parts).unwrap_or(u32::MAX),
+                watermarks,
+                end: !matches!(end, End::No),
+                children: children.clone(),
+                expired,
+                payload: payload.clone(),
+            }))
+        };
+        let lanes = self.exchange.lanes;
+        // A part does not name its lane: all lanes share the bytes of the heartbeat.
+        let heartbeat = envelope(0, 1, &Bytes::new());
         let mut entries = Vec::new();
-        for lane in self.exchange.lanes.all() {
-            let parts = mapped.parts.get(&lane).filter(|parts| !parts.is_empty());
-            let parts = parts.map_or(&heartbeat[..], Vec::as_slice);
-            for (index, payload) in (0u32..).zip(parts) {
-                let part = BatchPart {
-                    source: self.source.clone(),
-                    epoch: self.fence.epoch,
-                    n: self.n + 1,
-                    part: index,
-                    parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
-                    watermarks,
-                    end: !matches!(end, End::No),
-                    children: children.clone(),
-                    expired,
-                    payload: payload.clone(),
-                };
-                entries.push(lane_entry(self.exchange.lanes, lane, &Message::Batch(part)));
+        for lane in lanes.all() {
+            match mapped.parts.get(&lane).filter(|parts| !parts.is_empty()) {
+                None => entries.push(lane_entry(lanes, lane, heartbeat.clone())),
+                Some(parts) => {
+                    let data = (0u32..).zip(parts).map(|(index, payload)| envelope(index, parts.len(), payload));
+                    entries.extend(data.map(|data| lane_entry(lanes, lane, data)));
+                }
             }
         }
         entries
@@ -318,11 +324,8 @@ fn crash_point_mid_emit() {
     crash_point!("map::mid_emit");
 }
 
-/// The exchange record of a lane. The partition key names the lane; the explicit hash key places it.
-pub(crate) fn lane_entry(lanes: Lanes, lane: crate::exchange::LaneId, message: &Message) -> Entry {
-    Entry {
-        partition_key: lane.index().to_string(),
-        hash_key: Some(lanes.hash_key(lane)),
-        data: Envelope::encode(message),
-    }
+/// The exchange record of a lane, of an envelope's bytes. The partition key names the lane; the explicit hash key places
+/// it.
+pub(crate) fn lane_entry(lanes: Lanes, lane: LaneId, data: Bytes) -> Entry {
+    Entry { partition_key: lane.index().to_string(), hash_key: Some(lanes.hash_key(lane)), data }
 }

@@ -1,0 +1,95 @@
+//! The way back into the source set: floors.
+//!
+//! A source that asked to come back gets its floor once every lane has been told to wait for it: whatever a lane has
+//! closed by then lies at or below the smallest watermark that a live source has committed. One look at the rows, after
+//! the acknowledgement, serves all that ask: a source let back at the same time is live from the floor it was given,
+//! which is no lower than anyone else's.
+
+use std::collections::BTreeMap;
+
+use futures::FutureExt;
+
+use super::{SourceControl, all, data_as_seen, open};
+use crate::exchange::Status;
+use crate::lease::{Checkpoint, LeaseRow, attribute};
+use crate::run::DriveError;
+use crate::shard::ShardId;
+use crate::table::{Condition, TableError, Update, Value};
+
+impl SourceControl {
+    /// Lets every source back that asks and that all lanes wait for.
+    pub(super) async fn let_back(&self, rows: &[LeaseRow]) -> Result<(), DriveError> {
+        let kinds = self.plan.kinds.count();
+        let asking: Vec<(&ShardId, usize)> = open(rows)
+            .flat_map(|row| (0..kinds).map(move |kind| (row, kind)))
+            .filter(|(row, kind)| row.status[*kind] == Status::Return && self.told(row, *kind))
+            .map(|(row, kind)| (&row.shard, kind))
+            .collect();
+        if asking.is_empty() {
+            return Ok(());
+        }
+        let rows = self.read().await?;
+        let floors: Vec<i64> = (0..kinds).map(|kind| floor(&rows, kind)).collect();
+        let back = asking.into_iter().filter_map(|(shard, kind)| Some((rows.get(shard)?, kind)));
+        all(back.map(|(row, kind)| self.floor_for(row, kind, floors[kind]).boxed()).collect()).await
+    }
+
+    /// Whether every lane was told that the source asks.
+    fn told(&self, row: &LeaseRow, kind: usize) -> bool {
+        let status = self.committed.as_ref().and_then(|control| control.sources.get(&self.source(row)));
+        status.and_then(|status| status.get(kind)) == Some(&Status::Return)
+    }
+
+    async fn read(&self) -> Result<BTreeMap<ShardId, LeaseRow>, DriveError> {
+        let items = self.table.scan(&self.leases).await?;
+        let rows = items.iter().filter_map(|item| LeaseRow::read(item).ok().flatten());
+        Ok(rows.map(|row| (row.shard.clone(), row)).collect())
+    }
+
+    /// Whoever asks cuts nothing until it is answered. Data cut since the look means that another leader let the source
+    /// back and it asks anew, of lanes that may have gone past this floor.
+    async fn floor_for(&self, row: &LeaseRow, kind: usize, floor: i64) -> Result<(), DriveError> {
+        let mut update = Update::new().set(attribute::STATUS[kind], Value::number(Status::Live.code()));
+        if floor > i64::MIN {
+            update = update.set(attribute::FLOOR[kind], Value::number(floor));
+        }
+        let asked = Condition::All(vec![
+            Condition::Equals(attribute::STATUS[kind], Value::number(Status::Return.code())),
+            data_as_seen(row, kind),
+        ]);
+        match self.table.update(&self.leases, row.shard.as_str(), update, asked).await {
+            Ok(()) => tracing::info!(shard = %row.shard, kind, floor, "source is back"),
+            Err(TableError::Conflict { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(())
+    }
+}
+
+/// Where sources of a kind come back that are not live now.
+fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize) -> i64 {
+    let live = rows.values().filter(|row| holds_back(row, kind)).filter_map(|row| mark(rows, row, kind)).min();
+    // With nobody live, the lanes have closed up to the last that was; which one it was is not known any more.
+    let furthest = || rows.values().filter_map(|row| mark(rows, row, kind)).max().unwrap_or(i64::MIN);
+    live.unwrap_or_else(furthest)
+}
+
+/// Whether lanes wait for the source of this row.
+fn holds_back(row: &LeaseRow, kind: usize) -> bool {
+    let ended = row.checkpoint == Checkpoint::ShardEnd || row.cut.as_ref().is_some_and(|cut| cut.end);
+    row.status[kind] == Status::Live && !ended
+}
+
+/// The watermark lanes have of a source at most: its last cut's, its floor, or, before its first cut, where the parents
+/// that have ended stood (the furthest of them: it held lanes back there before the others ended). None when lanes have
+/// heard nothing of it: what they have closed they closed without it.
+fn mark(rows: &BTreeMap<ShardId, LeaseRow>, row: &LeaseRow, kind: usize) -> Option<i64> {
+    let ended = |parent: &&LeaseRow| {
+        parent.checkpoint == Checkpoint::ShardEnd || parent.cut.as_ref().is_some_and(|cut| cut.end)
+    };
+    let cut = match &row.cut {
+        Some(cut) => Some(cut.watermarks.get(kind).copied().unwrap_or(i64::MIN)),
+        None => row.parents.iter().filter_map(|p| rows.get(p)).filter(ended).filter_map(|p| mark(rows, p, kind)).max(),
+    };
+    cut.max(row.floor[kind])
+}

@@ -1,0 +1,179 @@
+//! The source set of a large fleet: what a pass costs must not grow with the square of its sources.
+
+use super::*;
+use crate::commit::Cut;
+use crate::lease::new_row;
+use crate::log::memory::MemoryLog;
+use crate::run::Tables;
+use crate::shard::{HashRange, Shard, ShardId};
+use crate::table::Update;
+use crate::table::memory::MemoryTable;
+use crate::table::metered::{Metered, Operation};
+
+const IDLE_AFTER: Duration = Duration::from_secs(30);
+
+/// DynamoDB as it answers within a region.
+#[derive(Debug)]
+struct Slow(Arc<Metered>);
+
+impl Slow {
+    async fn wait(&self) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[async_trait::async_trait]
+impl Table for Slow {
+    async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
+        self.0.ensure(table).await
+    }
+    async fn get(&self, table: &TableName, key: &str) -> Result<Option<Item>, TableError> {
+        self.wait().await;
+        self.0.get(table, key).await
+    }
+    async fn put(&self, table: &TableName, item: Item, condition: Condition) -> Result<(), TableError> {
+        self.wait().await;
+        self.0.put(table, item, condition).await
+    }
+    async fn update(&self, table: &TableName, key: &str, update: Update, c: Condition) -> Result<(), TableError> {
+        self.wait().await;
+        self.0.update(table, key, update, c).await
+    }
+    async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
+        self.wait().await;
+        self.0.delete(table, key, condition).await
+    }
+    async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
+        self.wait().await;
+        self.0.scan(table).await
+    }
+}
+
+/// A leader's view of a fleet of sources, each with a cut whose watermark is its number.
+struct Fleet {
+    meter: Arc<Metered>,
+    control: SourceControl,
+    leases: TableName,
+    state: TableName,
+}
+
+impl Fleet {
+    async fn new(sources: i64, change: impl Fn(i64, Item) -> Item) -> Self {
+        let (log, meter) = (MemoryLog::new(0), Arc::new(Metered::new(Arc::new(MemoryTable::default()))));
+        log.create("exchange", 1);
+        let tables = Tables::new("test");
+        let (leases, state) = (tables.leases("flows"), tables.state());
+        for number in 0..sources {
+            let id = ShardId::new(format!("shardId-{number:012}"));
+            let shard = Shard { id, parents: vec![], range: HashRange::ALL, closed: false };
+            let cut = Cut { epoch: 1, n: 1, watermarks: vec![number], ..Cut::default() };
+            let row = new_row(&shard, &Checkpoint::TrimHorizon, 0)
+                .with(attribute::CUT, Value::B(cut.encode_bytes()))
+                .with(attribute::DATA[0], Value::number(1))
+                .with(attribute::TIP, Value::number(1));
+            meter.put(&leases, change(number, row), Condition::None).await.unwrap();
+        }
+        let plan = ControlPlan {
+            input: "flows".into(),
+            exchange: "exchange".into(),
+            lanes: Lanes::new(2).unwrap(),
+            kinds: FeedKinds::new(1),
+            idle_after: IDLE_AFTER,
+            stuck_after: Duration::from_secs(600),
+        };
+        let metrics = EngineMetrics::register(&prometheus::Registry::new(), "test").unwrap();
+        let (table, log) = (Arc::new(Slow(Arc::clone(&meter))), Arc::new(log));
+        let stream = StreamId { name: "flows".into(), created_ms: 1_700_000_000_000 };
+        let control = SourceControl::new(plan, table, log, leases.clone(), state.clone(), metrics, stream);
+        Self { meter, control, leases, state }
+    }
+
+    async fn rows(&self) -> Vec<LeaseRow> {
+        let items = self.meter.inner().scan(&self.leases).await.unwrap();
+        items.iter().map(|item| LeaseRow::read(item).unwrap().unwrap()).collect()
+    }
+
+    async fn tick(&mut self) {
+        self.control.tick(&self.rows().await, &CancellationToken::new()).await.unwrap();
+    }
+
+    fn scans(&self) -> u64 {
+        self.meter.usage().iter().filter(|((_, o), _)| *o == Operation::Scan).map(|(_, usage)| usage.calls).sum()
+    }
+}
+
+/// It was one whole scan of the table for each of them: after an idle night a leader of 1,000 sources scanned 1,000 times.
+#[tokio::test(start_paused = true)]
+async fn all_sources_that_come_back_together_share_one_look_at_the_rows() {
+    let returning = |number: i64, row: Item| {
+        let status = if number < 3 { Status::Live } else { Status::Return };
+        row.with(attribute::STATUS[0], Value::number(status.code()))
+    };
+    let mut fleet = Fleet::new(200, returning).await;
+    let began = Instant::now();
+    fleet.tick().await;
+    assert_eq!(fleet.scans(), 1);
+    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+    for row in fleet.rows().await {
+        let asked = row.shard.as_str() > "shardId-000000000002";
+        assert_eq!((row.status[0], row.floor[0]), (Status::Live, asked.then_some(0)), "{}", row.shard);
+    }
+    fleet.tick().await;
+    assert_eq!(fleet.scans(), 1, "nobody asks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_nobody_live_all_come_back_where_the_furthest_stood() {
+    let mut fleet = Fleet::new(20, |_, row| row.with(attribute::STATUS[0], Value::number(Status::Return.code()))).await;
+    fleet.tick().await;
+    assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Live && row.floor[0] == Some(19)));
+}
+
+/// A leader that slept between its look and its write: meanwhile another let the source back, it cut data, went idle and
+/// asked again of lanes that are past the old floor.
+#[tokio::test(start_paused = true)]
+async fn a_floor_is_not_written_over_data_cut_since_it_was_found() {
+    let asks = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
+    let mut fleet = Fleet::new(2, |number, row| if number == 1 { asks(row) } else { row }).await;
+    let rows = fleet.rows().await;
+    let set = fleet.control.set(&rows);
+    fleet.control.commit(set).await.unwrap();
+    let (meter, leases) = (Arc::clone(&fleet.meter), fleet.leases.clone());
+    let meanwhile = async {
+        // After the scan, which is answered at 5 ms, and before the write, which lands at 10 ms.
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        let cut = Update::new().set(attribute::DATA[0], Value::number(2));
+        meter.update(&leases, rows[1].shard.as_str(), cut, Condition::None).await.unwrap();
+    };
+    let (done, ()) = tokio::join!(fleet.control.let_back(&rows), meanwhile);
+    done.unwrap();
+    assert_eq!(fleet.rows().await[1].status[0], Status::Return);
+    fleet.control.let_back(&fleet.rows().await).await.unwrap();
+    assert_eq!(fleet.rows().await[1].status[0], Status::Live, "the next look finds it as it is");
+}
+
+/// One after the other they took 1,000 answers' time inside one pass, longer than the leader's lock lasts.
+#[tokio::test(start_paused = true)]
+async fn a_fleet_that_falls_silent_is_put_out_in_one_short_pass() {
+    let mut fleet = Fleet::new(1_000, |_, row| row).await;
+    fleet.tick().await;
+    tokio::time::sleep(IDLE_AFTER).await;
+    let began = Instant::now();
+    fleet.tick().await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Idle));
+}
+
+/// Above some 5,700 sources no source set fitted the item, and none was ever committed again.
+#[tokio::test(start_paused = true)]
+async fn the_source_set_of_ten_thousand_sources_fits_its_item() {
+    let mut fleet = Fleet::new(10_000, |_, row| row).await;
+    fleet.tick().await;
+    let item = fleet.meter.inner().get(&fleet.state, KEY).await.unwrap().unwrap();
+    println!("{} bytes", item.size());
+    assert!(item.size() < 400 * 1024, "{} bytes", item.size());
+    let committed = fleet.control.committed.clone();
+    fleet.control.begin().await.unwrap();
+    assert_eq!(fleet.control.committed, committed, "a new leader reads it");
+    assert_eq!(committed.map(|control| control.sources.len()), Some(10_000));
+}
