@@ -22,6 +22,7 @@ use super::worker::Worker;
 use super::{Exit, Reading};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::log::StreamId;
+use crate::shard::ShardId;
 use crate::stage::ShardContext;
 use crate::table::{Condition, TableError, Update, Value};
 
@@ -200,7 +201,8 @@ impl<'a> Runner<'a> {
             self.worker.metrics.owned(&name, stream.running.len());
             let over = stream.is_ending() && !rows.is_empty();
             // Of a shard that has just ended the leader may not have made the children's rows yet.
-            let known = |row: &LeaseRow| rows.iter().any(|child| child.parents.contains(&row.shard));
+            let parents: BTreeSet<&ShardId> = rows.iter().flat_map(|row| &row.parents).collect();
+            let known = |row: &LeaseRow| parents.contains(&row.shard);
             let complete = rows.iter().all(|row| row.checkpoint != Checkpoint::ShardEnd || known(row));
             if over && complete && rows.iter().all(|row| stream.rests(row)) {
                 tracing::info!(stream = name, "consumed to its end");

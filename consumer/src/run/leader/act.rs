@@ -9,16 +9,15 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::assign::{LeaseView, Limits, Move, plan};
-use super::{Leader, Member, lease_name};
+use super::{Leader, Member, WRITES, lease_name};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::run::beat::ring;
 use crate::run::{DriveError, StartPosition};
+use crate::shard::ShardId;
 use crate::table::{Condition, TableError, Update, Value};
 
 /// A lease moved by hand-over stays at least this long, so that a short burst moves nothing to and fro.
 const SETTLE: std::time::Duration = std::time::Duration::from_secs(60);
-/// Writes in flight at once.
-const WRITES: usize = 16;
 
 impl Leader {
     /// Assigns what nobody renews, evens out the rest, and tells the workers concerned.
@@ -31,7 +30,8 @@ impl Leader {
         for (stream, rows) in tables {
             let elsewhere = count_elsewhere(tables, stream);
             let takers = Self::takers(members, stream, &elsewhere);
-            let rows: Vec<&LeaseRow> = rows.iter().filter(|row| is_open(row, rows)).collect();
+            let unread = unread(rows);
+            let rows: Vec<&LeaseRow> = rows.iter().filter(|row| is_open(row, &unread)).collect();
             let views: Vec<LeaseView> = rows.iter().map(|row| self.view(stream, row, members, &mut going)).collect();
             let timing = &self.parts.config.timing;
             let limits = Limits { failover: timing.lease.failover, hand_over: timing.hand_over };
@@ -170,11 +170,15 @@ impl Leader {
     }
 }
 
+/// Shards that are not consumed.
+fn unread(rows: &[LeaseRow]) -> BTreeSet<&ShardId> {
+    rows.iter().filter(|row| row.checkpoint != Checkpoint::ShardEnd).map(|row| &row.shard).collect()
+}
+
 /// Whether the shard can be read now: not consumed, and every parent with a row is. A parent without a row is gone and
 /// blocks nothing.
-fn is_open(row: &LeaseRow, rows: &[LeaseRow]) -> bool {
-    let mut parents = rows.iter().filter(|parent| row.parents.contains(&parent.shard));
-    row.checkpoint != Checkpoint::ShardEnd && parents.all(|parent| parent.checkpoint == Checkpoint::ShardEnd)
+fn is_open(row: &LeaseRow, unread: &BTreeSet<&ShardId>) -> bool {
+    unread.contains(&row.shard) && !row.parents.iter().any(|parent| unread.contains(parent))
 }
 
 /// Leases that each worker has of the other streams.

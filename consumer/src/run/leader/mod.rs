@@ -40,6 +40,8 @@ use crate::table::{Table, TableName};
 
 /// A worker whose beat stood still this long is struck off the list.
 const FORGOTTEN: Duration = Duration::from_secs(600);
+/// Writes in flight at once.
+const WRITES: usize = 16;
 
 /// What a leader is made of.
 #[derive(Debug, Clone)]

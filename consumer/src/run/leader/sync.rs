@@ -9,13 +9,15 @@
 
 use std::collections::BTreeSet;
 
-use super::Leader;
+use futures::{FutureExt, StreamExt};
+
+use super::{Leader, WRITES};
 use crate::exchange::Status;
 use crate::lease::{Checkpoint, LeaseRow, attribute, new_row};
 use crate::run::missing::missing;
 use crate::run::{DriveError, StartPosition};
 use crate::shard::{Shard, ShardId};
-use crate::table::{Condition, Item, TableError, Value};
+use crate::table::{Condition, Item, TableError, TableName, Value};
 
 /// A hole seen this often in a row is one; a reshard in progress may look like one for a moment.
 const HOLE_PASSES: u32 = 3;
@@ -63,19 +65,39 @@ impl Leader {
     async fn make_rows(&self, stream: &str, shards: &[Shard], rows: &mut Vec<LeaseRow>) -> Result<(), DriveError> {
         let table = self.parts.config.tables.leases(stream);
         let known: BTreeSet<ShardId> = rows.iter().map(|row| row.shard.clone()).collect();
-        for shard in missing(shards, &known) {
-            let item = self.first_row(stream, shard, rows);
-            let item = match self.parts.table.put(&table, item.clone(), Condition::Absent(attribute::KEY)).await {
-                Ok(()) => item,
-                Err(TableError::Conflict { current: Some(current) }) => *current,
-                Err(TableError::Conflict { current: None }) => continue,
-                Err(e) => return Err(e.into()),
-            };
-            tracing::debug!(stream, shard = %shard.id, "lease made");
-            rows.extend(LeaseRow::read(&item).ok().flatten());
+        let mut missing = missing(shards, &known);
+        while !missing.is_empty() {
+            // A generation at a time: no row is made before its parents' rows are there.
+            let young: BTreeSet<&ShardId> = missing.iter().map(|shard| &shard.id).collect();
+            let with_parents = missing.iter().position(|shard| shard.parents.iter().any(|p| young.contains(p)));
+            // Were a shard its own ancestor, it would be made all the same.
+            let rest = missing.split_off(with_parents.unwrap_or(missing.len()).max(1));
+            let items = missing.iter().map(|shard| self.first_row(stream, shard, rows));
+            let puts: Vec<_> = items.map(|item| self.make_row(&table, item).boxed()).collect();
+            let made: Vec<Result<Option<LeaseRow>, DriveError>> =
+                futures::stream::iter(puts).buffered(WRITES).collect().await;
+            for row in made {
+                rows.extend(row?);
+            }
+            missing = rest;
         }
         rows.sort_by(|a, b| a.shard.cmp(&b.shard));
         Ok(())
+    }
+
+    /// Puts a first row unless there is one, and returns what stands there then.
+    async fn make_row(&self, table: &TableName, item: Item) -> Result<Option<LeaseRow>, DriveError> {
+        let item = match self.parts.table.put(table, item.clone(), Condition::Absent(attribute::KEY)).await {
+            Ok(()) => item,
+            Err(TableError::Conflict { current: Some(current) }) => *current,
+            Err(TableError::Conflict { current: None }) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let row = LeaseRow::read(&item).ok().flatten();
+        if let Some(row) = &row {
+            tracing::debug!(%table, shard = %row.shard, "lease made");
+        }
+        Ok(row)
     }
 
     fn first_row(&self, stream: &str, shard: &Shard, rows: &[LeaseRow]) -> Item {
@@ -104,7 +126,8 @@ impl Leader {
         rows: &[LeaseRow],
         before: &BTreeSet<ShardId>,
     ) -> BTreeSet<ShardId> {
-        let gone = |row: &&LeaseRow| !shards.iter().any(|shard| shard.id == row.shard);
+        let listed: BTreeSet<&ShardId> = shards.iter().map(|shard| &shard.id).collect();
+        let gone = |row: &&LeaseRow| !listed.contains(&row.shard);
         let unread = rows.iter().filter(|row| row.checkpoint != Checkpoint::ShardEnd).filter(gone);
         let vanished: BTreeSet<ShardId> = unread.map(|row| row.shard.clone()).collect();
         for shard in vanished.difference(before) {
