@@ -30,10 +30,19 @@ pub enum Signal {
 pub enum Stage {
     /// Under an hour: the prior of the path class dominates; only added loss of 1 % or more is looked for.
     ClassPrior,
-    /// Up to a day: the pair's own level, with a widened null.
+    /// No day of history at this time of day: the pair's own level, with a widened null.
     PairRate,
-    /// A day or more of the pair's own level.
+    /// A week or more of history at this time of day.
     Settled,
+    /// Less than a week of history at this time of day. (Last, because stored numbers stay what they are.)
+    DailySeason,
+}
+
+impl Stage {
+    /// Whether the baseline knows the time of day.
+    pub(crate) fn has_season(self) -> bool {
+        matches!(self, Self::DailySeason | Self::Settled)
+    }
 }
 
 /// Baseline and observation in the unit of the signal: parts per million of segments or attempts for
@@ -100,7 +109,7 @@ pub struct PairRow {
     pub signals: Vec<SignalRow>,
 }
 
-/// What the quiet pairs (no row) of one path element say.
+/// What the pairs of one path element say: the quiet ones (no row), and in the last two sums all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ElementSum {
     /// The element.
@@ -111,9 +120,10 @@ pub struct ElementSum {
     pub powered: u32,
     /// Weight with which they count against a fault of the element, milli-nats (positive).
     pub against_mn: i64,
-    /// Sum of their retransmission evidence of this step alone, each clipped to −1.5..=3 nats, milli-nats.
+    /// Evidence of this step alone for an added loss of 0.5 %, summed over all judged pairs across the element, the quiet
+    /// and the worse, each clipped to −1.5..=3 nats, milli-nats.
     pub loss_mn: i64,
-    /// The same for latency.
+    /// The same for a shift of the round-trip times.
     pub latency_mn: i64,
 }
 

@@ -210,9 +210,11 @@ pub struct Baseline {
 pub enum Stage {
     /// Under an hour: what paths of its class usually do dominates.
     ClassPrior,
-    /// Up to a day: the pair's own level, judged with caution.
+    /// No day of history at this time of day: the pair's own level, judged with caution.
     PairRate,
-    /// A day or more of the pair's own level.
+    /// Less than a week of history at this time of day.
+    DailySeason,
+    /// A week or more of it.
     Settled,
 }
 

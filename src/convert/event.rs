@@ -46,6 +46,7 @@ fn baseline(baseline: &event::BaselineValue) -> wire::Baseline {
         stage: match baseline.stage {
             Stage::ClassPrior => wire::Stage::ClassPrior,
             Stage::PairRate => wire::Stage::PairRate,
+            Stage::DailySeason => wire::Stage::DailySeason,
             Stage::Settled => wire::Stage::Settled,
         },
     }
@@ -166,7 +167,7 @@ mod tests {
             ("/severity", &["s1", "s2", "s3", "s4"]),
             ("/verdict", &["workload", "provider_path", "shared_unknown", "insufficient"]),
             ("/element/kind", &["pair", "subnet", "az_path", "az", "internet"]),
-            ("/baseline/stage", &["class_prior", "pair_rate", "settled"]),
+            ("/baseline/stage", &["class_prior", "pair_rate", "daily_season", "settled"]),
             ("/reason", &["recovered", "new_normal", "merged"]),
         ];
         for (pointer, names) in sets {

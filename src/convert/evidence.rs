@@ -231,6 +231,7 @@ fn stage_to_wire(stage: Stage) -> wire::Stage {
         Stage::ClassPrior => wire::Stage::ClassPrior,
         Stage::PairRate => wire::Stage::PairRate,
         Stage::Settled => wire::Stage::Settled,
+        Stage::DailySeason => wire::Stage::DailySeason,
     }
 }
 
@@ -239,6 +240,7 @@ fn stage_from_number(number: i32) -> Result<Stage, ConvertError> {
         Ok(wire::Stage::ClassPrior) => Ok(Stage::ClassPrior),
         Ok(wire::Stage::PairRate) => Ok(Stage::PairRate),
         Ok(wire::Stage::Settled) => Ok(Stage::Settled),
+        Ok(wire::Stage::DailySeason) => Ok(Stage::DailySeason),
         Ok(wire::Stage::Unspecified) | Err(_) => {
             Err(ConvertError::UnknownNumber { what: "stage of a baseline", number })
         }

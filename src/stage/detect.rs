@@ -1,15 +1,17 @@
 //! DETECT: owns the panes of its lanes, judges their steps, and says what it found as evidence.
 //!
 //! A thin reducer around [`LaneDetector`]: the statistics are there, exactness is the engine's. Besides the detector a
-//! lane keeps the account of records that travelled with its batches, for `state export` and the metrics.
+//! lane keeps the account of records that travelled with its batches, for `state export` and the metrics. The pages of the
+//! detector's seasons are pages of the engine, under the detector's names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flowshift_consumer::commit::PageName;
 use flowshift_consumer::exchange::{LaneId, Watermarks};
 use flowshift_consumer::stage::{Reducer, StageError};
-use flowshift_detector::{FeedKind, LaneDetector, LaneState, MergeOutcome, Settings};
+use flowshift_detector::{FeedKind, LaneDetector, LaneState, MergeOutcome, PageKey, Settings};
 use flowshift_proto::exchange::Batch;
 use flowshift_proto::reason::Reason;
 use flowshift_proto::state::{Chunk, Kind};
@@ -18,8 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::convert::{evidence, pane};
 use crate::metrics::pipeline::PipelineMetrics;
 
-/// Version of the stored state.
-const STATE_VERSION: u32 = 1;
+/// Version of the stored state. Version 1 had no seasons; nothing of it can be judged with, so it is refused.
+const STATE_VERSION: u32 = 2;
+const OLDEST_READABLE: u32 = 2;
 
 /// What became of the records whose account travelled with a lane.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,12 +55,16 @@ impl LaneBody {
     /// The bytes are not a lane's state, or of a version this program does not know.
     pub fn decode(bytes: &[u8]) -> Result<Self, StageError> {
         let chunk = Chunk::decode(bytes, Kind::Lane, STATE_VERSION).map_err(|e| StageError::with("lane state", e))?;
+        if chunk.version < OLDEST_READABLE {
+            let (found, oldest) = (chunk.version, OLDEST_READABLE);
+            return Err(StageError::new(format!("lane state has version {found}, the oldest readable is {oldest}")));
+        }
         postcard::from_bytes(&chunk.body).map_err(|e| StageError::with("lane state", e))
     }
 }
 
-/// Baselines that new lanes start with, by lane number.
-pub type Seed = BTreeMap<u16, LaneState>;
+/// What new lanes start with, by lane number: baselines with all their pages.
+pub type Seed = BTreeMap<u16, LaneDetector>;
 
 /// The reducer of the job.
 #[derive(Debug)]
@@ -100,10 +107,7 @@ impl Reducer for Detect {
                 Lane { detector, account: body.account, topology_hash: body.topology_hash }
             }
             None => {
-                let detector = match seeded() {
-                    Some(state) => self.detector(state)?,
-                    None => LaneDetector::new(self.settings.clone()),
-                };
+                let detector = seeded().unwrap_or_else(|| LaneDetector::new(self.settings.clone()));
                 Lane { detector, account: Account::default(), topology_hash: Vec::new() }
             }
         };
@@ -163,6 +167,28 @@ impl Reducer for Detect {
         Ok(encoded.collect())
     }
 
+    fn pages(&mut self, lane: LaneId) -> Result<Vec<(PageName, Option<Bytes>)>, StageError> {
+        let changes = self.lane(lane)?.detector.take_pages();
+        let named = changes.into_iter().map(|(key, bytes)| Ok((page_name(key)?, bytes.map(Bytes::from))));
+        named.collect()
+    }
+
+    fn wanted(&self, lane: LaneId, watermarks: &Watermarks) -> Vec<PageName> {
+        let mark = watermarks.get(0);
+        let Some(lane) = self.lanes.get(&lane).filter(|_| mark != i64::MIN) else { return Vec::new() };
+        let wanted = lane.detector.wanted_pages(FeedKind::Reports, mark);
+        wanted.into_iter().filter_map(|key| page_name(key).ok()).collect()
+    }
+
+    fn page(&mut self, lane: LaneId, name: &PageName, page: Option<Bytes>) -> Result<(), StageError> {
+        let key = PageKey::parse(name.as_str()).ok_or_else(|| StageError::new(format!("page {name} is not ours")))?;
+        if page.is_none() {
+            tracing::error!(page = %name, "page of baselines is missing");
+        }
+        let taken = self.lane(lane)?.detector.give_page(key, page.map(|bytes| bytes.to_vec()));
+        taken.map_err(|e| StageError::with("baselines", e))
+    }
+
     fn save(&mut self, lane: LaneId) -> Result<Vec<u8>, StageError> {
         let pairs: usize = self.lanes.values().map(|lane| lane.detector.totals().count()).sum();
         self.metrics.subnet_pairs.set(i64::try_from(pairs).unwrap_or(i64::MAX));
@@ -175,6 +201,10 @@ impl Reducer for Detect {
         let body = postcard::to_stdvec(&body).map_err(|e| StageError::with("lane state", e))?;
         Ok(Chunk { version: STATE_VERSION, kind: Kind::Lane, body }.encode())
     }
+}
+
+fn page_name(key: PageKey) -> Result<PageName, StageError> {
+    PageName::new(key.to_string()).map_err(|e| StageError::with("baselines", e))
 }
 
 impl Account {

@@ -28,7 +28,7 @@ pub struct PastReport {
 /// Baselines and the account of what they were made from.
 #[derive(Debug, Clone, Default)]
 pub struct Seeded {
-    /// A state for every lane of the job, also for those without a pair.
+    /// A lane for every one of the job, also for those without a pair.
     pub lanes: Seed,
     /// Flow records read.
     pub records_in: u64,
@@ -97,7 +97,7 @@ impl History<'_> {
 
     fn finish(self) -> Seeded {
         let account = self.panes.account();
-        let numbered = (0..).zip(&self.lanes).map(|(number, detector)| (number, detector.state().clone()));
+        let numbered = (0..).zip(self.lanes);
         Seeded {
             lanes: numbered.collect(),
             records_in: account.records_in.saturating_add(self.late),
@@ -133,13 +133,12 @@ mod tests {
 
     #[test]
     fn every_lane_goes_on_with_the_same_step_and_has_all_records() {
-        let (seeded, settings, records, until_s) = learned(0);
+        let (seeded, _, records, until_s) = learned(0);
         assert_eq!((seeded.lanes.len(), seeded.records_in, seeded.refused), (8, records, 0));
         let (mut pairs, mut kept) = (0, 0);
-        for state in seeded.lanes.into_values() {
-            let feed = state.feed(FeedKind::Reports).unwrap();
+        for lane in seeded.lanes.into_values() {
+            let feed = lane.state().feed(FeedKind::Reports).unwrap();
             assert_eq!((feed.judged_until_s(), feed.refused_closed), (Some(until_s), 0));
-            let lane = LaneDetector::from_state(settings.clone(), state).unwrap();
             pairs += lane.totals().count();
             kept += lane.totals().map(|(_, _, totals)| totals.records).sum::<u64>();
         }
@@ -148,10 +147,9 @@ mod tests {
 
     #[test]
     fn panes_after_the_end_stay_open_for_the_job() {
-        let (mut seeded, settings, _, until_s) = learned(0);
+        let (mut seeded, _, _, until_s) = learned(0);
         let mut rows = 0;
-        for state in std::mem::take(&mut seeded.lanes).into_values() {
-            let mut lane = LaneDetector::from_state(settings.clone(), state).unwrap();
+        for mut lane in std::mem::take(&mut seeded.lanes).into_values() {
             let judged = lane.close(FeedKind::Reports, (until_s + 60) * 1000);
             rows += judged.iter().filter(|e| e.step_start_s == until_s && !e.elements.is_empty()).count();
         }
@@ -163,6 +161,6 @@ mod tests {
         let (seeded, _, records, _) = learned(300_000);
         assert_eq!(seeded.records_in, records);
         assert!(seeded.refused > 0);
-        assert!(seeded.lanes.values().all(|state| state.feed(FeedKind::Reports).unwrap().refused_closed == 0));
+        assert!(seeded.lanes.values().all(|lane| lane.state().feed(FeedKind::Reports).unwrap().refused_closed == 0));
     }
 }

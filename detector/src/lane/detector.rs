@@ -7,24 +7,29 @@
 use crate::evidence::StepEvidence;
 use crate::feed::FeedKind;
 use crate::pane::PaneCell;
+use crate::season::{PageError, PageKey, Shelf, SlotPage};
 use crate::settings::Settings;
 use crate::topology::Pair;
 use crate::window::WindowView;
 
 use super::{LaneState, MergeOutcome, StateError, Totals};
 
-/// All pairs of one lane.
+/// All pairs of one lane, and the pages of their seasons that are at hand.
+///
+/// A lane that is stored commits [`LaneDetector::take_pages`] together with [`LaneDetector::state`], and before it closes
+/// steps delivers what [`LaneDetector::wanted_pages`] asks for. One that is not stored keeps its pages in memory.
 #[derive(Debug, Clone)]
 pub struct LaneDetector {
     settings: Settings,
     state: LaneState,
+    shelf: Shelf,
 }
 
 impl LaneDetector {
     /// A lane that has seen nothing.
     pub fn new(settings: Settings) -> Self {
         let state = LaneState { pane_s: settings.pane_s(), step_s: settings.step_s(), ..LaneState::default() };
-        Self { settings, state }
+        Self { settings, state, shelf: Shelf::default() }
     }
 
     /// Takes a stored lane up again.
@@ -40,7 +45,7 @@ impl LaneDetector {
                 step_s: settings.step_s(),
             });
         }
-        Ok(Self { settings, state })
+        Ok(Self { settings, state, shelf: Shelf::default() })
     }
 
     /// What must be stored.
@@ -74,7 +79,39 @@ impl LaneDetector {
     /// runs of steps in which nothing happened come as one. A watermark of `i64::MAX` is the end of the input: all
     /// remaining panes are judged, then the last evidence says so and later panes are refused.
     pub fn close(&mut self, kind: FeedKind, watermark_ms: i64) -> Vec<StepEvidence> {
-        self.state.feeds.entry(kind).or_default().close(kind, watermark_ms, &self.settings)
+        self.state.feeds.entry(kind).or_default().close(kind, watermark_ms, &self.settings, &mut self.shelf)
+    }
+
+    /// The pages that [`LaneDetector::close`] with this watermark needs and that are not at hand. Without them it judges
+    /// with the baselines of a younger pair.
+    pub fn wanted_pages(&self, kind: FeedKind, watermark_ms: i64) -> Vec<PageKey> {
+        let Some(feed) = self.state.feeds.get(&kind) else { return Vec::new() };
+        feed.wanted(kind, watermark_ms, self.settings.step_s(), &self.shelf)
+    }
+
+    /// Delivers a page that was wanted, as it was taken; `None`: it is lost, and is not wanted again.
+    ///
+    /// # Errors
+    /// [`PageError`] when the bytes are no page; nothing was taken.
+    pub fn give_page(&mut self, key: PageKey, bytes: Option<Vec<u8>>) -> Result<(), PageError> {
+        match bytes {
+            Some(bytes) => {
+                SlotPage::decode(key, &bytes)?;
+                self.shelf.load(key, bytes);
+            }
+            None => {
+                if let Some(feed) = self.state.feeds.get_mut(&key.kind) {
+                    feed.index.remove(key.slot);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The pages that are new since the last call, or no longer needed by anybody (`None`), to be committed together with
+    /// the state. What the last call gave is taken to be committed now and may leave the memory.
+    pub fn take_pages(&mut self) -> Vec<(PageKey, Option<Vec<u8>>)> {
+        self.shelf.hand_out()
     }
 
     /// Sums over all panes ever accepted, by feed kind and pair.

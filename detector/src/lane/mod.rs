@@ -8,6 +8,7 @@
 mod detector;
 mod effect;
 mod pair;
+mod season;
 mod state;
 mod step;
 

@@ -10,8 +10,9 @@ use crate::evidence::{Effect, PairRow, Signal, SignalRow, Stage};
 use crate::feed::FeedKind;
 use crate::pane::PaneCell;
 use crate::score::{ConnectTest, Judged, LatencyTest, RetransmitTest, StepInput};
+use crate::season::{Level, Levels, Released, SlotBaseline, SlotCell};
 use crate::settings::Settings;
-use crate::topology::{Pair, PathClass};
+use crate::topology::Pair;
 use crate::window::Window;
 
 use super::Totals;
@@ -24,7 +25,7 @@ const QUIET_STEPS: u8 = 5;
 /// An alarm that nothing has renewed or contradicted for this long is dropped, s.
 const FORGET_S: u32 = 900;
 const HOUR_S: u64 = 3_600;
-const DAY_S: u64 = 86_400;
+const SEASON_DAYS: u8 = 7;
 const SIGNALS: [Signal; 3] = [Signal::Connect, Signal::Retransmit, Signal::Latency];
 
 /// Everything kept for one pair of one feed kind.
@@ -32,6 +33,13 @@ const SIGNALS: [Signal; 3] = [Signal::Connect, Signal::Retransmit, Signal::Laten
 pub(crate) struct PairState {
     pub(crate) totals: Totals,
     pub(crate) window: Window,
+    /// Its number in pages; 0 until it is judged for the first time.
+    pub(crate) number: u32,
+    /// The slot that is being filled.
+    pub(crate) slot: SlotCell,
+    /// What is usual in this slot.
+    season: Option<SlotBaseline>,
+    pub(crate) levels: Levels,
     first_s: Option<i64>,
     /// Steps with traffic that could be judged.
     steps: u64,
@@ -68,21 +76,25 @@ impl PairState {
             return Said { row, ..Said::default() };
         }
         let stage = self.stage(s.step_s());
-        let class = pair.class();
-        let input = StepInput { cell, start_s, step_s: s.step_s(), threshold: s.threshold(), class, stage };
+        let (class, season) = (pair.class(), self.season.take());
+        let threshold = s.threshold();
+        let input = StepInput { cell, start_s, step_s: s.step_s(), threshold, class, stage, season: season.as_ref() };
         self.first_s.get_or_insert(start_s);
         self.steps = self.steps.saturating_add(1);
-        let connect = self.connect.judge(&input);
+        self.slot.steps = self.slot.steps.saturating_add(1);
+        self.slot.flows = self.slot.flows.saturating_add(cell.counters.flows);
+        let slot = &mut self.slot;
+        let connect = self.connect.judge(&input, slot);
         let (retransmit, latency) = match kind {
-            FeedKind::Reports => (self.retransmit.judge(&input), self.latency.judge(&input)),
+            FeedKind::Reports => (self.retransmit.judge(&input, slot), self.latency.judge(&input, slot)),
             FeedKind::FlowLogs => (Judged::default(), Judged::default()),
         };
         let judged = [connect, retransmit, latency];
         let mut signals = Vec::new();
         for (index, (signal, judged)) in SIGNALS.into_iter().zip(judged).enumerate() {
             self.forget(index, signal, judged.judged, s.step_s());
-            if self.tell(index, signal) || judged.new_normal {
-                signals.push(self.signal_row(signal, judged.new_normal, &input));
+            if self.tell(index, signal) || judged.new_normal.is_some() {
+                signals.push(self.signal_row(signal, judged.new_normal.is_some(), &input));
             }
         }
         let row = (!signals.is_empty()).then(|| PairRow {
@@ -96,7 +108,47 @@ impl PairState {
             signals,
         });
         self.last_row.clone_from(&row);
-        Said { row, loss: retransmit.step, latency: latency.step }
+        let said = Said { row, loss: retransmit.pooled, latency: latency.pooled };
+        self.season = season;
+        let until_s = start_s.saturating_add(i64::from(s.step_s()));
+        for (signal, since) in SIGNALS.into_iter().zip(judged.map(|j| j.new_normal)) {
+            if let Some(from_s) = since {
+                self.settle(signal, Level { from_s, until_s });
+            }
+        }
+        said
+    }
+
+    /// Takes up what is usual in a new slot.
+    pub(super) fn take_up(&mut self, season: Option<SlotBaseline>) {
+        self.season = season;
+        if let Some(season) = &mut self.season {
+            self.latency.complete(&mut season.rtt);
+        }
+    }
+
+    /// A signal has gone to a lasting new level: what was usual before says nothing about it.
+    fn settle(&mut self, signal: Signal, level: Level) {
+        let mut nothing = SlotBaseline::default();
+        let season = self.season.as_mut().unwrap_or(&mut nothing);
+        match signal {
+            Signal::Connect => {
+                self.levels.connects = level;
+                self.slot.release(Released::Connects);
+                season.connects = Default::default();
+            }
+            Signal::Retransmit => {
+                self.levels.loss = level;
+                self.slot.release(Released::Loss);
+                (season.segments, season.marked) = Default::default();
+            }
+            Signal::Latency => {
+                self.levels.rtt = level;
+                self.slot.release(Released::Rtt);
+                season.rtt = Default::default();
+            }
+            Signal::Silence => {}
+        }
     }
 
     /// A step without traffic, or one that cannot be judged: what was said stands, for a while.
@@ -126,8 +178,11 @@ impl PairState {
     fn stage(&self, step_s: u32) -> Stage {
         match self.steps.saturating_mul(u64::from(step_s)) {
             s if s < HOUR_S => Stage::ClassPrior,
-            s if s < DAY_S => Stage::PairRate,
-            _ => Stage::Settled,
+            _ => match &self.season {
+                None => Stage::PairRate,
+                Some(season) if season.days < SEASON_DAYS => Stage::DailySeason,
+                Some(_) => Stage::Settled,
+            },
         }
     }
 
@@ -183,7 +238,7 @@ impl PairState {
         let effect = Effect {
             baseline_age_s: age.unsigned_abs(),
             observed_s: panes.saturating_mul(self.window.pane_s()),
-            ..self.effect(signal, input.class, &cell)
+            ..self.effect(signal, input, &cell)
         };
         SignalRow {
             signal,
@@ -196,20 +251,21 @@ impl PairState {
         }
     }
 
-    fn effect(&self, signal: Signal, class: PathClass, cell: &PaneCell) -> Effect {
+    fn effect(&self, signal: Signal, input: &StepInput<'_>, cell: &PaneCell) -> Effect {
+        let (class, season) = (input.class, input.season);
         let counters = &cell.counters;
         match signal {
             Signal::Connect => {
                 let (test, failures) = (&self.connect, counters.failures());
-                effect::of_rate(failures, counters.attempts(), test.baseline(class), test.dispersion(class))
+                effect::of_rate(failures, counters.attempts(), test.baseline(class, season), test.dispersion(class))
             }
             Signal::Retransmit => {
                 let (test, sent_again) = (&self.retransmit, counters.data_retransmits());
-                effect::of_rate(sent_again, counters.segments, test.baseline(class), test.dispersion(class))
+                effect::of_rate(sent_again, counters.segments, test.baseline(class, season), test.dispersion(class))
             }
             Signal::Latency | Signal::Silence => {
                 let q = self.latency.telling_quantile();
-                effect::of_latency(cell, q, self.latency.baseline(q))
+                effect::of_latency(cell, q, self.latency.baseline(q, season))
             }
         }
     }

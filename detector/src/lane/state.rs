@@ -13,6 +13,7 @@ use super::pair::PairState;
 use crate::feed::FeedKind;
 use crate::map;
 use crate::pane::{Counters, PaneCell};
+use crate::season::PageIndex;
 use crate::topology::Pair;
 
 /// Why stored state was refused.
@@ -91,6 +92,12 @@ pub struct FeedState {
     /// Pairs that are alarmed or were a few steps ago: they are told about also without traffic.
     pub(crate) active: BTreeSet<Pair>,
     pub(crate) ended: bool,
+    /// The slot that is being filled and whose baselines are in use.
+    pub(crate) slot: Option<i64>,
+    /// The finished slots that have a page.
+    pub(crate) index: PageIndex,
+    /// Pairs that were given a number so far; pages know pairs by number.
+    pub(crate) numbered: u32,
     /// Partial panes refused because their step was judged already.
     pub refused_closed: u64,
     /// Partial panes refused because their start was not a multiple of the pane length.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::evidence::{ElementSum, PairRow, StepEvidence};
 use crate::feed::FeedKind;
 use crate::pane::PaneCell;
+use crate::season::Shelf;
 use crate::settings::Settings;
 use crate::topology::{Element, Pair};
 
@@ -24,7 +25,13 @@ const AGAINST: f64 = 1.5;
 const AGAINST_FULL: f64 = 20.0;
 
 impl FeedState {
-    pub(super) fn close(&mut self, kind: FeedKind, watermark_ms: i64, settings: &Settings) -> Vec<StepEvidence> {
+    pub(super) fn close(
+        &mut self,
+        kind: FeedKind,
+        watermark_ms: i64,
+        settings: &Settings,
+        shelf: &mut Shelf,
+    ) -> Vec<StepEvidence> {
         let mut said = Vec::new();
         // Before the epoch no step is due: such a watermark says that nothing is known yet.
         if self.ended || watermark_ms < 0 {
@@ -49,7 +56,7 @@ impl FeedState {
                     said.push(empty(kind, next, settings, (open_s - next) / step_s));
                     next = open_s;
                 } else {
-                    said.push(self.judge(kind, next, settings));
+                    said.push(self.judge(kind, next, settings, shelf));
                     next = next.saturating_add(step_s);
                 }
             }
@@ -63,24 +70,30 @@ impl FeedState {
         said
     }
 
-    fn judge(&mut self, kind: FeedKind, start_s: i64, settings: &Settings) -> StepEvidence {
+    fn judge(&mut self, kind: FeedKind, start_s: i64, settings: &Settings, shelf: &mut Shelf) -> StepEvidence {
         let end_s = start_s.saturating_add(i64::from(settings.step_s()));
         let cells = self.take_cells(end_s, settings);
+        if !cells.is_empty() {
+            self.enter_slot(kind, start_s, shelf);
+        }
         let mut rows = Vec::new();
         let mut sums = Sums::default();
         for (pair, cell) in &cells {
             let state = self.pairs.entry(pair.clone()).or_default();
+            if state.number == 0 {
+                self.numbered = self.numbered.saturating_add(1);
+                state.number = self.numbered;
+            }
             let said = state.judge(pair, kind, cell, start_s, settings);
             if state.is_active() {
                 self.active.insert(pair.clone());
             } else {
                 self.active.remove(pair);
             }
-            match said.row {
-                Some(row) => rows.push(row),
-                None if cell.quality.is_biased() => {}
-                None => sums.add(pair, cell, &said, settings.step_s()),
+            if !cell.quality.is_biased() {
+                sums.add(pair, cell, &said, settings.step_s());
             }
+            rows.extend(said.row);
         }
         let silent: Vec<Pair> = self.active.iter().filter(|pair| !cells.contains_key(*pair)).cloned().collect();
         for pair in silent {
@@ -148,6 +161,7 @@ struct Sums(BTreeMap<Element, ElementSum>);
 
 impl Sums {
     fn add(&mut self, pair: &Pair, cell: &PaneCell, said: &Said, step_s: u32) {
+        let quiet = said.row.is_none();
         let per_minute = cell.counters.flows as f64 * 60.0 / f64::from(step_s);
         let against_mn = milli_nats(AGAINST * (per_minute / AGAINST_FULL).min(1.0));
         let clipped = |nats: f64| milli_nats(nats.clamp(-1.5, 3.0));
@@ -160,9 +174,11 @@ impl Sums {
                 loss_mn: 0,
                 latency_mn: 0,
             });
-            sum.pairs += 1;
-            sum.powered += u32::from(per_minute >= POWERED);
-            sum.against_mn += against_mn;
+            if quiet {
+                sum.pairs += 1;
+                sum.powered += u32::from(per_minute >= POWERED);
+                sum.against_mn += against_mn;
+            }
             sum.loss_mn += clipped(said.loss);
             sum.latency_mn += clipped(said.latency);
         }

@@ -19,3 +19,4 @@ pub use counters::{ByState, Counters};
 pub use peers::{PEER_SAMPLE_SIZE, PeerCounts, PeerSample};
 pub use quality::{AGENT_SAMPLE_SIZE, AgentSample, Quality};
 pub use rtt::{RTT_MAX_US, RTT_MIN_US, RttCell};
+pub(crate) use rtt::{bucket_of, middle};

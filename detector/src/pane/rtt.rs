@@ -192,7 +192,7 @@ impl RttCell {
 }
 
 /// HdrHistogram's count index of a value (sub-bucket layout for 2 significant digits).
-fn bucket_of(rtt_us: u64) -> u16 {
+pub(crate) fn bucket_of(rtt_us: u64) -> u16 {
     let value = rtt_us.clamp(RTT_MIN_US, RTT_MAX_US);
     let power = 64 - (value | (SUB_BUCKETS - 1)).leading_zeros() as u64 - SUB_BUCKETS.trailing_zeros() as u64;
     let sub = value >> power;
@@ -218,7 +218,8 @@ fn highest(bucket: u16) -> u64 {
     lowest(bucket) + width(bucket) - 1
 }
 
-fn middle(bucket: u16) -> u64 {
+/// Value in µs that stands for a bucket.
+pub(crate) fn middle(bucket: u16) -> u64 {
     lowest(bucket) + width(bucket) / 2
 }
 

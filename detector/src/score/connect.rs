@@ -7,14 +7,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::season::{SlotBaseline, SlotCell, Tally};
 use crate::topology::PathClass;
 
-use super::cusum::{Cusum, Ratio, strongest};
-use super::rate::{Prior, Rate, bounded};
+use super::cusum::{Cusum, Ratio};
+use super::rate::{Counts, Prior, Rate, bounded};
 use super::{Judged, LEARN_LIMIT, StepInput};
 
 /// Added share of failures that is looked for.
 const ADDED: [f64; 5] = [0.01, 0.03, 0.1, 0.3, 0.7];
+/// The one whose evidence is summed over pairs: 3 %.
+const POOLED: usize = 1;
 /// Attempts after which the pair's own upper bound may exceed [`PRIOR_UPPER`].
 const OWN_HISTORY: f64 = 500.0;
 const PRIOR_UPPER: f64 = 0.01;
@@ -30,15 +33,15 @@ pub(crate) struct ConnectTest {
 }
 
 impl ConnectTest {
-    pub(crate) fn judge(&mut self, input: &StepInput<'_>) -> Judged {
+    pub(crate) fn judge(&mut self, input: &StepInput<'_>, slot: &mut SlotCell) -> Judged {
         let counters = &input.cell.counters;
         let (failures, attempts) = bounded(counters.failures(), counters.attempts());
         if attempts <= 0.0 {
             return Judged::default();
         }
-        let prior = prior(input.class);
+        let prior = prior(input.class, input.season);
         let mut upper = self.rate.upper(attempts, &prior);
-        if self.rate.trials() < OWN_HISTORY {
+        if self.rate.trials(&prior) < OWN_HISTORY {
             upper = upper.min(PRIOR_UPPER);
         }
         let null = (1.25 * upper + 0.002).min(0.9);
@@ -54,27 +57,32 @@ impl ConnectTest {
             *ratio = Ratio { nats: beta_binomial(failures, attempts, worse, spread) - by_chance, clip };
         }
         self.cusum.step(&ratios, input.threshold, input.start_s);
-        let step = strongest(&ratios);
-        Judged { judged: true, step, new_normal: self.learn(input, failures, attempts, &prior) }
+        let held = self.cusum.score() > LEARN_LIMIT;
+        let usual = self.rate.learnable(counters.failures(), attempts, &prior);
+        let events = if held { counters.failures() } else { usual };
+        slot.connects.side(held).add(Tally { events, trials: counters.attempts() });
+        let new_normal = self.learn(input, failures, attempts, &prior);
+        Judged { judged: true, pooled: ratios[POOLED].nats, new_normal }
     }
 
-    fn learn(&mut self, input: &StepInput<'_>, failures: f64, attempts: f64, prior: &Prior) -> bool {
+    fn learn(&mut self, input: &StepInput<'_>, failures: f64, attempts: f64, prior: &Prior) -> Option<i64> {
         if self.cusum.score() <= LEARN_LIMIT {
             self.held = None;
             self.rate.learn(failures, attempts, input, prior);
-            return false;
+            return None;
         }
         self.rate.distrust();
         let held = self.held.get_or_insert((input.start_s, 0.0, 0.0));
         held.1 += failures;
         held.2 += attempts;
-        if input.start_s - held.0 < NEW_NORMAL_S {
-            return false;
+        let (since, failed, tried) = *held;
+        if input.start_s - since < NEW_NORMAL_S {
+            return None;
         }
-        self.rate.reseed(held.1, held.2);
+        self.rate.reseed(failed, tried);
         self.cusum.reset();
         self.held = None;
-        true
+        Some(since)
     }
 
     /// Forgets an alarm that nothing renews.
@@ -84,22 +92,24 @@ impl ConnectTest {
     }
 
     /// Expected share of failures and the attempts behind it.
-    pub(crate) fn baseline(&self, class: PathClass) -> (f64, f64) {
-        (self.rate.mean(&prior(class)), self.rate.trials())
+    pub(crate) fn baseline(&self, class: PathClass, season: Option<&SlotBaseline>) -> (f64, f64) {
+        let prior = prior(class, season);
+        (self.rate.mean(&prior), self.rate.trials(&prior))
     }
 
     /// Relative variance of the rate, for intervals.
     pub(crate) fn dispersion(&self, class: PathClass) -> f64 {
-        self.rate.dispersion(&prior(class))
+        self.rate.dispersion(&prior(class, None))
     }
 }
 
-fn prior(class: PathClass) -> Prior {
+fn prior(class: PathClass, season: Option<&SlotBaseline>) -> Prior {
     let rate = match class {
         PathClass::IntraAz | PathClass::InterAz => 2e-3,
         PathClass::Edge => 5e-3,
     };
-    Prior { rate, events: 2.0, dispersion: CLUMPING / 0.0145, dispersion_weight: 3.0 }
+    let season = season.map_or(Counts::default(), |s| s.connects);
+    Prior { rate, events: 2.0, dispersion: CLUMPING / 0.0145, dispersion_weight: 3.0, season }
 }
 
 /// Logarithm of the beta-binomial probability, without the binomial coefficient (it cancels in ratios).

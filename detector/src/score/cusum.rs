@@ -27,11 +27,6 @@ impl Ratio {
     }
 }
 
-/// The largest clipped ratio of a step, nats.
-pub(crate) fn strongest(ratios: &[Ratio]) -> f64 {
-    ratios.iter().map(Ratio::clipped).fold(f64::NEG_INFINITY, f64::max)
-}
-
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cusum {
     sums: Vec<f64>,

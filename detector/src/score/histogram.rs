@@ -5,9 +5,11 @@
 //! Invariant: bins are 5 % wide in the logarithm of µs. Values under 32 µs share the lowest bin: below it a difference is
 //! the host's scheduling, not the network, and the 1 ms steps seen under loss stay within few bins.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 
-use crate::pane::RttCell;
+use crate::pane::{RTT_MAX_US, RttCell, bucket_of, middle};
 
 use super::probation::Sum;
 
@@ -15,8 +17,17 @@ use super::probation::Sum;
 pub(crate) const BIN_WIDTH: f64 = 0.05;
 const FLOOR_US: f64 = 32.0;
 
+/// Bin of every bucket of a pane's round-trip times: a logarithm for each would be most of a step's cost.
+static BINS: LazyLock<Vec<i32>> =
+    LazyLock::new(|| (0..=bucket_of(RTT_MAX_US)).map(|bucket| bin_of(middle(bucket) as f64)).collect());
+
+/// Bin of a bucket of [`RttCell`].
+pub(crate) fn bin_of_bucket(bucket: u16) -> i32 {
+    BINS.get(usize::from(bucket)).or(BINS.last()).copied().unwrap_or_default()
+}
+
 /// Bin of a value in µs.
-pub(crate) fn bin_of(rtt_us: f64) -> i32 {
+fn bin_of(rtt_us: f64) -> i32 {
     // At most ln(6e7) / 0.05 = 358.
     (rtt_us.max(FLOOR_US).ln() / BIN_WIDTH).floor() as i32
 }
@@ -30,17 +41,23 @@ pub(crate) fn bin_us(bin: f64) -> f64 {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Histogram {
     first: i32,
-    counts: Vec<f64>,
+    /// Half the size of doubles; sums are doubles.
+    counts: Vec<f32>,
     total: f64,
 }
 
 impl Histogram {
     pub(crate) fn of(cell: &RttCell) -> Self {
         let mut made = Self::default();
-        for (rtt_us, count) in cell.iter() {
-            made.put(bin_of(rtt_us as f64), count as f64);
+        for (bucket, count) in cell.buckets() {
+            made.put(bin_of_bucket(bucket), count as f64);
         }
         made
+    }
+
+    /// Adds whole counts by bin.
+    pub(crate) fn put_all(&mut self, bins: impl Iterator<Item = (i32, u32)>) {
+        bins.for_each(|(bin, count)| self.put(bin, f64::from(count)));
     }
 
     fn put(&mut self, bin: i32, count: f64) {
@@ -49,14 +66,14 @@ impl Histogram {
         }
         if bin < self.first {
             let gap = (self.first - bin) as usize;
-            self.counts.splice(0..0, std::iter::repeat_n(0.0, gap));
+            self.counts.splice(0..0, std::iter::repeat_n(0.0f32, gap));
             self.first = bin;
         }
         let index = (bin - self.first) as usize;
         if index >= self.counts.len() {
             self.counts.resize(index + 1, 0.0);
         }
-        self.counts[index] += count;
+        self.counts[index] += count as f32;
         self.total += count;
     }
 
@@ -68,9 +85,16 @@ impl Histogram {
         }
     }
 
+    /// Adds `other`, every count times `factor`.
+    pub(crate) fn add_scaled(&mut self, other: &Self, factor: f64) {
+        for (bin, count) in other.iter() {
+            self.put(bin, count * factor);
+        }
+    }
+
     pub(crate) fn scale(&mut self, factor: f64) {
         for count in &mut self.counts {
-            *count *= factor;
+            *count *= factor as f32;
         }
         self.total *= factor;
     }
@@ -79,8 +103,9 @@ impl Histogram {
         self.total
     }
 
-    fn iter(&self) -> impl Iterator<Item = (i32, f64)> + '_ {
-        (self.first..).zip(self.counts.iter().copied()).filter(|(_, count)| *count > 0.0)
+    /// Occupied bins, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, f64)> + '_ {
+        (self.first..).zip(self.counts.iter().map(|&count| f64::from(count))).filter(|(_, count)| *count > 0.0)
     }
 
     /// Fractional position, in bins, of the quantile `q` (0..=1); 0 while empty.

@@ -13,16 +13,20 @@ mod cusum;
 mod histogram;
 mod latency;
 mod probation;
+mod ranks;
 mod rate;
 mod retransmit;
 mod slow;
 
 pub(crate) use connect::ConnectTest;
+pub(crate) use histogram::Histogram;
 pub(crate) use latency::LatencyTest;
+pub(crate) use rate::Counts;
 pub(crate) use retransmit::RetransmitTest;
 
 use crate::evidence::Stage;
 use crate::pane::PaneCell;
+use crate::season::SlotBaseline;
 use crate::topology::PathClass;
 
 /// Nats above which a step is not learned.
@@ -42,6 +46,8 @@ pub(crate) struct StepInput<'a> {
     pub(crate) threshold: f64,
     pub(crate) class: PathClass,
     pub(crate) stage: Stage,
+    /// What is usual at this time of day; `None` without history.
+    pub(crate) season: Option<&'a SlotBaseline>,
 }
 
 impl StepInput<'_> {
@@ -61,8 +67,9 @@ impl StepInput<'_> {
 pub(crate) struct Judged {
     /// Whether the step had anything to judge.
     pub(crate) judged: bool,
-    /// Evidence of this step alone: the largest clipped log-likelihood ratio, nats.
-    pub(crate) step: f64,
-    /// Whether the baseline was moved to a lasting new level.
-    pub(crate) new_normal: bool,
+    /// Evidence of this step alone for one middling fault, nats: what is summed over the pairs of an element. (The
+    /// largest ratio of a step would drift upwards without any fault.)
+    pub(crate) pooled: f64,
+    /// Set when the baseline was moved to a lasting new level: the start of the change, epoch s.
+    pub(crate) new_normal: Option<i64>,
 }

@@ -11,22 +11,25 @@ use crate::evidence::Stage;
 
 use super::StepInput;
 use super::probation::{Probation, Sum};
+use super::slow::SlowRate;
 
 /// Half-lives of the two horizons, s. The short one follows the time of day, the long one carries the level.
 const LONG_S: f64 = 172_800.0;
 const SHORT_S: f64 = 3_600.0;
 /// Time that leaves the waiting room together, s.
 const BLOCK_S: f64 = 300.0;
-/// Events the long horizon is worth to the short one.
+/// Events the long horizon is worth to the short one and to the time of day.
 const SHORT_PRIOR_EVENTS: f64 = 10.0;
+const SEASON_PRIOR_EVENTS: f64 = 10.0;
 
+/// Weighted events among trials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Decayed {
-    events: f64,
-    trials: f64,
+pub(crate) struct Counts {
+    pub(crate) events: f64,
+    pub(crate) trials: f64,
 }
 
-impl Decayed {
+impl Counts {
     fn learn(&mut self, new: Self, keep: f64) {
         self.events = self.events * keep + new.events;
         self.trials = self.trials * keep + new.trials;
@@ -44,9 +47,11 @@ pub(crate) struct Prior {
     pub(crate) dispersion: f64,
     /// Steps (in units of squared expected events) the dispersion is worth.
     pub(crate) dispersion_weight: f64,
+    /// What was usual at this time of day; empty without history.
+    pub(crate) season: Counts,
 }
 
-impl Sum for Decayed {
+impl Sum for Counts {
     fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.trials += other.trials;
@@ -55,12 +60,13 @@ impl Sum for Decayed {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rate {
-    waiting: Probation<Decayed>,
-    long: Decayed,
-    short: Decayed,
+    waiting: Probation<Counts>,
+    long: Counts,
+    short: Counts,
     /// Sum of (events − expected)² − expected, and of expected².
     excess: f64,
     squares: f64,
+    slow: SlowRate,
 }
 
 impl Rate {
@@ -77,7 +83,8 @@ impl Rate {
         let keep = (-step_s / LONG_S).exp2();
         self.excess = self.excess * keep + squared - expected;
         self.squares = self.squares * keep + expected * expected;
-        let step = Decayed { events: events.min(3.0 * expected + 5.0), trials };
+        self.slow.add(events, expected, usual, input.steps_per_block());
+        let step = Counts { events: events.min(most(expected)), trials };
         let (learned, seconds) = if input.stage == Stage::ClassPrior {
             (Some(step), step_s)
         } else {
@@ -96,13 +103,28 @@ impl Rate {
 
     /// Expected events per trial.
     pub(crate) fn mean(&self, prior: &Prior) -> f64 {
-        (self.long.events + prior.events) / (self.long.trials + prior.events / prior.rate)
+        let own = (self.long.events + prior.events) / (self.long.trials + prior.events / prior.rate);
+        if prior.season.trials <= 0.0 {
+            return own;
+        }
+        (prior.season.events + SEASON_PRIOR_EVENTS) / (prior.season.trials + SEASON_PRIOR_EVENTS / own)
+    }
+
+    /// Events behind the mean.
+    fn behind(&self, prior: &Prior) -> f64 {
+        let own = self.long.events + prior.events;
+        if prior.season.trials <= 0.0 { own } else { prior.season.events + own.min(SEASON_PRIOR_EVENTS) }
+    }
+
+    /// The most events of a step that are learned; beyond, a burst would become the level.
+    pub(crate) fn learnable(&self, events: u64, trials: f64, prior: &Prior) -> u64 {
+        events.min(most(self.mean(prior) * trials).ceil() as u64)
     }
 
     /// Upper bound (2 standard deviations) of the rate for a step of `trials`.
     pub(crate) fn upper(&self, trials: f64, prior: &Prior) -> f64 {
         let mean = self.mean(prior);
-        let noise = (1.0 + self.dispersion(prior) * mean * trials) / (self.long.events + prior.events);
+        let noise = (1.0 + self.dispersion(prior) * mean * trials) / self.behind(prior) + self.slow.value();
         let recent = (self.short.events + SHORT_PRIOR_EVENTS) / (self.short.trials + SHORT_PRIOR_EVENTS / mean);
         (mean * (1.0 + 2.0 * noise.sqrt())).max(recent)
     }
@@ -113,16 +135,20 @@ impl Rate {
         ((self.excess + prior.dispersion * weight) / (self.squares + weight)).clamp(prior.dispersion / 50.0, 3.0)
     }
 
-    /// Trials behind the long horizon.
-    pub(crate) fn trials(&self) -> f64 {
-        self.long.trials
+    /// Trials behind the mean.
+    pub(crate) fn trials(&self, prior: &Prior) -> f64 {
+        if prior.season.trials > 0.0 { prior.season.trials } else { self.long.trials }
     }
 
     /// Starts over from a lasting new level.
     pub(crate) fn reseed(&mut self, events: f64, trials: f64) {
-        self.long = Decayed { events, trials };
+        self.long = Counts { events, trials };
         self.short = self.long;
     }
+}
+
+fn most(expected: f64) -> f64 {
+    3.0 * expected + 5.0
 }
 
 /// Events and trials as numbers the ratios can be computed with: above a thousand million trials a step's counts are
@@ -153,7 +179,13 @@ mod tests {
     use crate::pane::PaneCell;
     use crate::topology::PathClass;
 
-    const PRIOR: Prior = Prior { rate: 5e-4, events: 3.0, dispersion: 0.3, dispersion_weight: 20.0 };
+    const PRIOR: Prior = Prior {
+        rate: 5e-4,
+        events: 3.0,
+        dispersion: 0.3,
+        dispersion_weight: 20.0,
+        season: Counts { events: 0.0, trials: 0.0 },
+    };
 
     #[test]
     fn the_upper_bound_closes_in_on_the_rate_as_history_grows() {
@@ -162,7 +194,8 @@ mod tests {
         let cell = PaneCell::default();
         for step in 0..5_000 {
             let (stage, class) = (Stage::PairRate, PathClass::InterAz);
-            let input = StepInput { cell: &cell, start_s: step * 60, step_s: 60, threshold: 14.0, class, stage };
+            let start_s = step * 60;
+            let input = StepInput { cell: &cell, start_s, step_s: 60, threshold: 14.0, class, stage, season: None };
             rate.learn(1.0, 1_000.0, &input, &PRIOR);
         }
         let narrow = rate.upper(1_000.0, &PRIOR) / rate.mean(&PRIOR);

@@ -8,16 +8,19 @@
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Stage;
+use crate::season::{SlotBaseline, SlotCell, Tally};
 use crate::topology::PathClass;
 
-use super::cusum::{Cusum, Ratio, strongest};
-use super::rate::{Prior, Rate, bounded, count_ratio, share_ratio};
+use super::cusum::{Cusum, Ratio};
+use super::rate::{Counts, Prior, Rate, bounded, count_ratio, share_ratio};
 use super::{Judged, LEARN_LIMIT, StepInput};
 
 /// Added loss that is looked for, largest first.
 const ADDED: [f64; 9] = [0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005];
 /// How many of them are looked for in the first hour: 1 % and more.
 const FIRST_HOUR: usize = 5;
+/// The one whose evidence is summed over pairs: 0.5 %.
+const POOLED: usize = 5;
 /// A lasting change becomes the baseline after this time, s.
 const NEW_NORMAL_S: i64 = 86_400;
 
@@ -31,17 +34,17 @@ pub(crate) struct RetransmitTest {
 }
 
 impl RetransmitTest {
-    pub(crate) fn judge(&mut self, input: &StepInput<'_>) -> Judged {
+    pub(crate) fn judge(&mut self, input: &StepInput<'_>, slot: &mut SlotCell) -> Judged {
         let counters = &input.cell.counters;
         let (retransmits, segments) = bounded(counters.data_retransmits(), counters.segments);
         let (marked, flows) = bounded(counters.retransmit_flows, counters.flows);
         if segments <= 0.0 || flows <= 0.0 {
             return Judged::default();
         }
-        let prior = segment_prior(input.class);
-        let flow_prior = flow_prior(input.class, segments / flows);
+        let prior = segment_prior(input.class, input.season);
+        let flow_prior = flow_prior(input.class, segments / flows, input.season);
 
-        let widen = if input.stage == Stage::Settled { 1.25 } else { 2.0 };
+        let widen = if input.stage.has_season() { 1.25 } else { 2.0 };
         let null = (widen * self.segments.upper(segments, &prior) + 5e-5).min(0.5);
         let dispersion = self.segments.dispersion(&prior);
         let flow_null = (1.25 * self.flows.upper(flows, &flow_prior) + 0.002).min(0.9);
@@ -58,11 +61,19 @@ impl RetransmitTest {
             let by_flow = share_ratio(marked, flows, flow_null, hit.min(0.98), effective);
             *ratio = Ratio { nats: by_segment.min(by_flow), clip };
         }
-        let ratios = &ratios[..looked_for];
-        self.cusum.step(ratios, input.threshold, input.start_s);
-        let step = strongest(ratios);
+        self.cusum.step(&ratios[..looked_for], input.threshold, input.start_s);
+
+        let held = self.cusum.score() > LEARN_LIMIT;
+        let usual = |rate: &Rate, events: u64, trials: u64, prior: &Prior| Tally {
+            events: if held { events } else { rate.learnable(events, trials as f64, prior) },
+            trials,
+        };
+        let segment_tally = usual(&self.segments, counters.data_retransmits(), counters.segments, &prior);
+        slot.segments.side(held).add(segment_tally);
+        let flow_tally = usual(&self.flows, counters.retransmit_flows, counters.flows, &flow_prior);
+        slot.marked.side(held).add(flow_tally);
         let new_normal = self.learn(input, (retransmits, segments), (marked, flows), &prior, &flow_prior);
-        Judged { judged: true, step, new_normal }
+        Judged { judged: true, pooled: ratios[POOLED].nats, new_normal }
     }
 
     fn learn(
@@ -72,12 +83,12 @@ impl RetransmitTest {
         f: (f64, f64),
         prior: &Prior,
         flow_prior: &Prior,
-    ) -> bool {
+    ) -> Option<i64> {
         if self.cusum.score() <= LEARN_LIMIT {
             self.held = None;
             self.segments.learn(s.0, s.1, input, prior);
             self.flows.learn(f.0, f.1, input, flow_prior);
-            return false;
+            return None;
         }
         self.segments.distrust();
         self.flows.distrust();
@@ -86,13 +97,13 @@ impl RetransmitTest {
         held.2 += s.1;
         let (since, events, trials) = *held;
         if input.start_s - since < NEW_NORMAL_S {
-            return false;
+            return None;
         }
         self.segments.reseed(events, trials);
         self.flows.reseed(f.0 / f.1 * trials / (s.1 / f.1), trials / (s.1 / f.1));
         self.cusum.reset();
         self.held = None;
-        true
+        Some(since)
     }
 
     /// Forgets an alarm that nothing renews.
@@ -102,30 +113,33 @@ impl RetransmitTest {
     }
 
     /// Expected share of retransmitted segments and the segments behind it.
-    pub(crate) fn baseline(&self, class: PathClass) -> (f64, f64) {
-        (self.segments.mean(&segment_prior(class)), self.segments.trials())
+    pub(crate) fn baseline(&self, class: PathClass, season: Option<&SlotBaseline>) -> (f64, f64) {
+        let prior = segment_prior(class, season);
+        (self.segments.mean(&prior), self.segments.trials(&prior))
     }
 
     /// Relative variance of the rate, for intervals.
     pub(crate) fn dispersion(&self, class: PathClass) -> f64 {
-        self.segments.dispersion(&segment_prior(class))
+        self.segments.dispersion(&segment_prior(class, None))
     }
 }
 
-fn segment_prior(class: PathClass) -> Prior {
+fn segment_prior(class: PathClass, season: Option<&SlotBaseline>) -> Prior {
     let rate = match class {
         PathClass::IntraAz => 3e-4,
         PathClass::InterAz => 5e-4,
         PathClass::Edge => 2e-3,
     };
-    Prior { rate, events: 3.0, dispersion: 0.3, dispersion_weight: 50.0 }
+    let season = season.map_or(Counts::default(), |s| s.segments);
+    Prior { rate, events: 3.0, dispersion: 0.3, dispersion_weight: 50.0, season }
 }
 
 /// Retransmissions come in clumps: the number on one flow is taken as gamma-mixed, so that the chance of at least one
 /// is 1 − (1 + mean / κ)^−κ with κ = 0.3.
-fn flow_prior(class: PathClass, segments_per_flow: f64) -> Prior {
+fn flow_prior(class: PathClass, segments_per_flow: f64, season: Option<&SlotBaseline>) -> Prior {
     const CLUMPING: f64 = 0.3;
-    let mean = segment_prior(class).rate * segments_per_flow;
+    let mean = segment_prior(class, None).rate * segments_per_flow;
     let rate = (1.0 - (1.0 + mean / CLUMPING).powf(-CLUMPING)).clamp(1e-4, 0.5);
-    Prior { rate, events: 1.0, dispersion: 0.05, dispersion_weight: 50.0 }
+    let season = season.map_or(Counts::default(), |s| s.marked);
+    Prior { rate, events: 1.0, dispersion: 0.05, dispersion_weight: 50.0, season }
 }

@@ -43,3 +43,42 @@ impl SlowVariance {
         ((self.excess + PRIOR_BLOCKS * prior) / (self.blocks + PRIOR_BLOCKS)).max(prior / 10.0)
     }
 }
+
+/// Relative variance of a rate's quarter-hour means beyond what its steps explain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SlowRate {
+    events: f64,
+    expected: f64,
+    variance: f64,
+    steps: f64,
+    excess: f64,
+    squares: f64,
+}
+
+/// Relative variance until more is known, and the squared expected events it is worth.
+const RATE_PRIOR: f64 = 0.002;
+const RATE_PRIOR_SQUARES: f64 = 10_000.0;
+
+impl SlowRate {
+    /// Adds one step: its events, how many were expected, and the variance of that number.
+    pub(crate) fn add(&mut self, events: f64, expected: f64, variance: f64, steps_per_block: f64) {
+        self.events += events;
+        self.expected += expected;
+        self.variance += variance;
+        self.steps += 1.0;
+        if self.steps < steps_per_block {
+            return;
+        }
+        let off = self.events - self.expected;
+        // One burst is no slow noise.
+        let squared = (off * off).min(9.0 * self.variance + 25.0);
+        self.excess = self.excess * KEEP + squared - self.variance;
+        self.squares = self.squares * KEEP + self.expected * self.expected;
+        (self.events, self.expected, self.variance, self.steps) = (0.0, 0.0, 0.0, 0.0);
+    }
+
+    /// The slow relative variance, 0..=0.25.
+    pub(crate) fn value(&self) -> f64 {
+        ((self.excess + RATE_PRIOR * RATE_PRIOR_SQUARES) / (self.squares + RATE_PRIOR_SQUARES)).clamp(0.0, 0.25)
+    }
+}
