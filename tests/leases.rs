@@ -165,6 +165,7 @@ fn batch_after_a_gap(kinesis: &str, lease: &Value) -> Vec<u8> {
         end: false,
         children: Vec::new(),
         expired: 0,
+        diverged: false,
         payload: Bytes::new(),
     };
     Envelope::encode(&Message::Batch(part)).to_vec()

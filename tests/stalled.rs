@@ -18,7 +18,7 @@ use flowshift_consumer::inspect;
 use flowshift_consumer::lease::{Checkpoint, WorkerId};
 use flowshift_consumer::log::{Entry, Log, Record, memory::MemoryLog, put_all};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{RenewalThread, StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{RenewalThread, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
 use flowshift_consumer::table::{Table, aws::DynamoTable};
 use tokio::net::TcpListener;
@@ -105,13 +105,7 @@ struct Site {
 impl Site {
     fn start(&self, name: &'static str, threads: usize) -> Runtime {
         let runtime = runtime(threads);
-        let config = WorkerConfig {
-            worker: WorkerId::new(name),
-            tables: Tables::new("stalled"),
-            timing: Timing::default(),
-            alone: false,
-            state_mismatch: StateMismatch::default(),
-        };
+        let config = WorkerConfig::new(WorkerId::new(name), Tables::new("stalled"));
         let metrics = EngineMetrics::register(&prometheus::Registry::new(), "stalled").unwrap();
         let log: Arc<dyn Log> = self.log.clone();
         let (made, finished) = (Arc::clone(&self.made), Arc::clone(&self.finished));

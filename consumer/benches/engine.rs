@@ -236,6 +236,7 @@ async fn messages() -> Result<Vec<Message>, Failure> {
         end: false,
         children: Vec::new(),
         expired: 0,
+        diverged: false,
         payload: Bytes::from(vec![7; RECORD_BYTES]),
     };
     Ok((0..RECORDS).map(|n| Message::Batch(part(n))).collect())

@@ -16,7 +16,7 @@ use flowshift_consumer::lease::WorkerId;
 use flowshift_consumer::log::kinesis::KinesisLog;
 use flowshift_consumer::log::{Entry, Log, Record, put_all};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Fetch, Reading, StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Fetch, Reading, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
 use flowshift_consumer::table::{Table, memory::MemoryTable};
 use flowshift_kinesis_emulator::{Emulator, EmulatorConfig, Limits};
@@ -88,8 +88,7 @@ fn start(name: &str, log: &Arc<KinesisLog>, fetch: Fetch, ends: watch::Receiver<
     let (tables, table) = (Tables::new(name), Arc::new(MemoryTable::default()));
     let second = Duration::from_secs(1);
     let timing = Timing { commit: second, shard_sync: second, assign: second / 2, ..Timing::default() };
-    let (worker, state_mismatch) = (WorkerId::new(name), StateMismatch::Fail);
-    let config = WorkerConfig { worker, tables: tables.clone(), timing, alone: true, state_mismatch };
+    let config = WorkerConfig { timing, alone: true, ..WorkerConfig::new(WorkerId::new(name), tables.clone()) };
     let metrics = EngineMetrics::register(&prometheus::Registry::new(), "t").unwrap();
     let worker = Worker::new(config, table.clone(), log.clone(), WallClock::system(), metrics)
         .stage(STREAM, |shard, _| Count { key: shard.shard.to_string(), ..Count::default() })

@@ -13,14 +13,19 @@ use flowshift_consumer::lease::{Checkpoint, WorkerId, attribute, new_row};
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log, Record};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Tables, Worker, WorkerConfig};
 use flowshift_consumer::shard::{HashRange, SequenceNumber, ShardId};
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
 use flowshift_consumer::table::memory::MemoryTable;
-use flowshift_consumer::table::{Condition, Item, Table, TableError, TableName, Update, Value};
+use flowshift_consumer::table::{Condition, Table, Update, Value};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+#[path = "support/mortal.rs"]
+mod mortal;
+
+use mortal::Mortal;
 
 const STREAM: &str = "input";
 
@@ -116,50 +121,6 @@ impl Stage for Seen {
     }
 }
 
-/// A worker's way to the tables, which ends with it: kill -9, seen from outside. Without it a dead worker's leader and
-/// beats would go on.
-#[derive(Debug)]
-struct Mortal {
-    table: Arc<MemoryTable>,
-    dead: CancellationToken,
-}
-
-impl Mortal {
-    async fn alive(&self) {
-        if self.dead.is_cancelled() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-#[async_trait::async_trait]
-impl Table for Mortal {
-    async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
-        self.alive().await;
-        self.table.ensure(table).await
-    }
-    async fn get(&self, table: &TableName, key: &str) -> Result<Option<Item>, TableError> {
-        self.alive().await;
-        self.table.get(table, key).await
-    }
-    async fn put(&self, table: &TableName, item: Item, condition: Condition) -> Result<(), TableError> {
-        self.alive().await;
-        self.table.put(table, item, condition).await
-    }
-    async fn update(&self, table: &TableName, key: &str, update: Update, when: Condition) -> Result<(), TableError> {
-        self.alive().await;
-        self.table.update(table, key, update, when).await
-    }
-    async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
-        self.alive().await;
-        self.table.delete(table, key, condition).await
-    }
-    async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
-        self.alive().await;
-        self.table.scan(table).await
-    }
-}
-
 struct World {
     log: Arc<MemoryLog>,
     table: Arc<MemoryTable>,
@@ -179,8 +140,7 @@ impl World {
         let mut started = self.started.lock().unwrap();
         *started += 1;
         let worker = WorkerId::new(format!("worker-{started}"));
-        let (timing, state_mismatch) = (Timing::default(), StateMismatch::Fail);
-        let config = WorkerConfig { worker, tables: tables(), timing, alone: false, state_mismatch };
+        let config = WorkerConfig::new(worker, tables());
         let metrics = EngineMetrics::register(&prometheus::Registry::new(), "t").unwrap();
         let clock = {
             let log = Arc::clone(&self.log);

@@ -15,7 +15,7 @@ use flowshift_consumer::inspect;
 use flowshift_consumer::lease::WorkerId;
 use flowshift_consumer::log::{Entry, Log, kinesis::KinesisLog, put_all};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Handle, StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Handle, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::stage::{ShardContext, Stage, StageError};
 use flowshift_consumer::table::{Table, aws::DynamoTable};
 use services::Services;
@@ -38,13 +38,12 @@ pub(crate) async fn run<S: Stage>(
     let table: Arc<dyn Table> = Arc::new(DynamoTable::new(services.dynamodb.clone()));
     put_lines(&*log).await?;
 
+    // Another one at every start: a restarted process is another worker.
+    let worker = WorkerId::new(format!("{}-{}", std::process::id(), WallClock::system().now_ms()));
     let config = WorkerConfig {
-        // Another one at every start: a restarted process is another worker.
-        worker: WorkerId::new(format!("{}-{}", std::process::id(), WallClock::system().now_ms())),
-        tables: Tables::new("word-count"),
         timing: Timing { commit: Duration::from_millis(500), ..Timing::default() },
         alone: services.embedded(),
-        state_mismatch: StateMismatch::Fail,
+        ..WorkerConfig::new(worker, Tables::new("word-count"))
     };
     let tables = config.tables.clone();
     let metrics = EngineMetrics::register(&prometheus::Registry::new(), "word_count")?;

@@ -51,6 +51,9 @@ pub struct Cut {
     /// The first record's place inside its aggregate; those before it belong to an earlier batch.
     #[prost(uint64, tag = "16")]
     pub first_sub: u64,
+    /// The last record's place inside its aggregate; none in cuts of older versions and without records.
+    #[prost(uint64, optional, tag = "17")]
+    pub last_sub: Option<u64>,
 }
 
 impl Cut {

@@ -52,10 +52,20 @@ pub struct BatchPart {
     /// At an end by resharding: the shards that go on.
     pub children: Vec<ShardId>,
     /// Records that the batch's cut counted and the input stream no longer had when this was made; 0 in a first
-    /// emission. Tells two emissions of one batch apart: the same number means the same bytes.
+    /// emission.
     pub expired: u64,
+    /// Whether this was computed from all the records and came out otherwise than the cut said. With `expired` it tells
+    /// two emissions of one batch apart ([`BatchPart::emission`]).
+    pub diverged: bool,
     /// The stage's bytes.
     pub payload: Bytes,
+}
+
+impl BatchPart {
+    /// Which emission of its batch it is of; a later one is greater. The same emission has the same bytes.
+    pub fn emission(&self) -> (u64, bool) {
+        (self.expired, self.diverged)
+    }
 }
 
 /// A numbered record of the leader: the full source set.
@@ -138,6 +148,7 @@ mod tests {
             end: true,
             children: vec![ShardId::new("shardId-000000000002")],
             expired: 4,
+            diverged: true,
             payload: Bytes::from_static(b"payload"),
         }
     }

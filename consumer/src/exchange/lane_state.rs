@@ -19,6 +19,9 @@ mod lows;
 mod tests;
 mod wire;
 
+/// The emission of a batch that was never computed again.
+const FIRST: (u64, bool) = (0, false);
+
 /// What became of a batch part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
@@ -76,8 +79,8 @@ struct Entry {
     status: Vec<Status>,
     in_set: bool,
     ended: bool,
-    /// Records the open batch's emission had lost.
-    open_expired: u64,
+    /// Which emission of the open batch is being applied.
+    open_emission: (u64, bool),
     /// The next gap is accepted: records of the shard were lost before they were read. Cleared by a whole batch.
     forgive: bool,
     /// When the END arrived in the exchange stream, epoch milliseconds by the stream's clock.
@@ -170,7 +173,7 @@ impl LaneState {
         if verdict == Verdict::Close {
             self.gaps += 1;
             self.complete(part, arrived_ms);
-            return Ok(Applied::Closed(Loss::expired(part)));
+            return Ok(Applied::Closed(Loss::again(part)));
         }
         if verdict == Verdict::Skip {
             let applied = entry.applied;
@@ -178,11 +181,11 @@ impl LaneState {
             self.gaps += 1;
             entry.restart(part.epoch, part.n - 1);
         }
-        if entry.open_parts == 0 && part.expired > 0 {
-            loss.get_or_insert(Loss::expired(part));
+        if entry.open_parts == 0 && part.emission() != FIRST {
+            loss.get_or_insert(Loss::again(part));
         }
         entry.open_parts = part.parts;
-        entry.open_expired = part.expired;
+        entry.open_emission = part.emission();
         entry.seen.push(part.part);
         if entry.seen.len() == part.parts as usize {
             self.complete(part, arrived_ms);
@@ -339,8 +342,8 @@ impl Entry {
             return if forgive { Ok(Verdict::Skip) } else { Err(gap()) };
         }
         let Some(open) = known.filter(|s| s.open_parts != 0) else { return Ok(Verdict::Next) };
-        if part.expired != open.open_expired {
-            return Ok(if part.expired < open.open_expired { Verdict::Repeat } else { Verdict::Close });
+        if part.emission() != open.open_emission {
+            return Ok(if part.emission() < open.open_emission { Verdict::Repeat } else { Verdict::Close });
         }
         if part.parts != open.open_parts {
             let (expected, got) = (open.open_parts, part.parts);
@@ -359,7 +362,7 @@ impl Entry {
         self.epoch = epoch;
         self.applied = applied;
         self.open_parts = 0;
-        self.open_expired = 0;
+        self.open_emission = FIRST;
         self.seen.clear();
     }
 }

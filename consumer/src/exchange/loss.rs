@@ -32,20 +32,31 @@ pub enum Loss {
         /// Records of the whole batch that expired: at most so many are missing in the lane.
         records: u64,
     },
+    /// A batch came out otherwise when it was computed again, and was emitted so by policy: what an earlier emission
+    /// gave other lanes, or this one in part, does not fit it.
+    Diverged {
+        /// The source.
+        source: SourceId,
+        /// The batch.
+        n: u64,
+    },
     /// The lane's committed state was discarded, by setting or by an operator.
     Discarded,
 }
 
 impl Loss {
-    pub(super) fn expired(part: &BatchPart) -> Self {
-        Self::Expired { source: part.source.clone(), n: part.n, records: part.expired }
+    /// What is missing by an emission that is not the first of its batch.
+    pub(super) fn again(part: &BatchPart) -> Self {
+        let (source, n) = (part.source.clone(), part.n);
+        if part.diverged { Self::Diverged { source, n } } else { Self::Expired { source, n, records: part.expired } }
     }
 
-    /// A name for metrics: `gap`, `expired` or `discarded`.
+    /// A name for metrics: `gap`, `expired`, `diverged` or `discarded`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Gap { .. } => "gap",
             Self::Expired { .. } => "expired",
+            Self::Diverged { .. } => "diverged",
             Self::Discarded => "discarded",
         }
     }
@@ -59,6 +70,9 @@ impl fmt::Display for Loss {
             }
             Self::Expired { source, n, records } => {
                 write!(f, "{records} records of batch {n} of {source} expired before it was emitted")
+            }
+            Self::Diverged { source, n } => {
+                write!(f, "batch {n} of {source} was emitted again with other content")
             }
             Self::Discarded => f.write_str("the committed state was discarded"),
         }

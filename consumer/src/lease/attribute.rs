@@ -33,6 +33,8 @@ pub const RANGE_END: &str = "endingHashKey";
 pub const CHECKPOINT_OWNER: &str = "checkpointOwner";
 /// Running mean of what the owner's stage was given, kilobytes per second, a decimal.
 pub const THROUGHPUT: &str = "throughputKBps";
+/// Stream of a row in KCL's multi-stream mode, whose tables are refused.
+pub const STREAM_NAME: &str = "streamName";
 /// Kind of row: `LEASE`.
 pub const ENTITY: &str = "entityType";
 

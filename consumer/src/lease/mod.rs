@@ -23,7 +23,7 @@ mod row;
 
 pub use evict::{EvictError, Evicted, evict};
 pub use held::{HeldLease, LeasePlace};
-pub use row::{Checkpoint, LeaseRow, RowError, new_row};
+pub use row::{Checkpoint, LeaseRow, RowError, new_row, stream_of};
 
 use std::fmt;
 use std::time::Duration;

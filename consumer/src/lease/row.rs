@@ -135,6 +135,10 @@ impl LeaseRow {
         }
         let key = item.string(attribute::KEY).unwrap_or_default().to_owned();
         let bad = |attribute, what: &str| RowError { key: key.clone(), attribute, what: what.to_owned() };
+        if let Some(stream) = stream_of(item) {
+            let what = format!("{stream}: the table is that of a KCL application of several streams");
+            return Err(bad(attribute::STREAM_NAME, &what));
+        }
         let counter = item.number(attribute::COUNTER).ok_or_else(|| bad(attribute::COUNTER, "missing"))?;
         let checkpoint = item.string(attribute::CHECKPOINT).unwrap_or("TRIM_HORIZON");
         let checkpoint = Checkpoint::parse(checkpoint).ok_or_else(|| bad(attribute::CHECKPOINT, checkpoint))?;
@@ -198,6 +202,18 @@ impl LeaseRow {
     pub fn pending_resolution(&self) -> Option<Resolution> {
         self.resolution.filter(|r| r.number > self.resolved)
     }
+}
+
+/// The stream that a row of KCL's multi-stream mode names; none in the table of one stream.
+///
+/// There a row's key is `account:stream:creation:shard` and the stream stands in an attribute, too. Taken for the row of a
+/// shard of that name, it would be one of a shard that does not exist.
+pub fn stream_of(item: &Item) -> Option<&str> {
+    if item.string(attribute::ENTITY).is_some_and(|kind| kind != "LEASE") {
+        return None;
+    }
+    let in_key = || item.string(attribute::KEY).and_then(|key| key.split(':').nth(1));
+    item.string(attribute::STREAM_NAME).or_else(in_key)
 }
 
 /// A row for a shard nobody has read yet, as KCL 3.x writes it.

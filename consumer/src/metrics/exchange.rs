@@ -26,7 +26,13 @@ impl EngineMetrics {
         self.set.gaps.with_label_values(&[stream]).inc();
     }
 
-    /// A lane goes on behind an accepted loss; `reason` is [`Loss::name`](crate::exchange::Loss::name).
+    /// A batch that was cut is computed again; `outcome` is `same`, `expired`, `stopped` or `emitted`.
+    pub(crate) fn recomputed(&self, stream: &str, outcome: &'static str) {
+        self.set.recomputed.with_label_values(&[stream, outcome]).inc();
+    }
+
+    /// A lane goes on behind an accepted loss; `reason` is [`Loss::name`](crate::exchange::Loss::name), or `partial` when
+    /// it keeps a part of an earlier emission.
     pub(crate) fn lane_incomplete(&self, stream: &str, reason: &'static str) {
         self.set.incomplete.with_label_values(&[stream, reason]).inc();
     }

@@ -193,6 +193,7 @@ mod tests {
             end: false,
             children: Vec::new(),
             expired: 0,
+            diverged: false,
             payload: Bytes::new(),
         };
         let data = Envelope::encode(&Message::Batch(part));

@@ -44,6 +44,9 @@ pub struct Timing {
     pub idle_after: Duration,
     /// A source that made no cut for this long stops holding watermarks back, with an alarm.
     pub stuck_after: Duration,
+    /// How long rows of another program are watched at the start for a sign of life, at least the failover time. A KCL
+    /// worker renews three times in its own failover time, so a live one is seen when that is at most three times this.
+    pub foreign_watch: Duration,
 }
 
 impl Default for Timing {
@@ -65,6 +68,7 @@ impl Default for Timing {
             hand_over: seconds(30),
             idle_after: seconds(30),
             stuck_after: seconds(600),
+            foreign_watch: seconds(30),
         }
     }
 }
@@ -135,6 +139,20 @@ pub enum StateMismatch {
     Discard,
 }
 
+/// What to do with a batch that was cut, perhaps emitted, and that comes out with other bytes when it is computed again
+/// from the same records. A batch of which records expired meanwhile is not meant: it is always emitted, and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CrcMismatch {
+    /// The shard stops, with an error that names the cut and both checksums, and is tried again until someone decides.
+    #[default]
+    Fail,
+    /// The batch is emitted as it is now, under its number: an error in the log, a metric. A lane that has the first
+    /// emission whole keeps it; one that has a part of it keeps that part alone; the others take the second one. Each
+    /// lane that took or kept less than one whole emission is told that it is incomplete. A record that the two
+    /// computations sent to different lanes may count in both, or in none.
+    Emit,
+}
+
 /// Settings of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -149,12 +167,14 @@ pub struct WorkerConfig {
     pub alone: bool,
     /// What to do with state that does not belong to its checkpoint.
     pub state_mismatch: StateMismatch,
+    /// What to do with a batch that does not come out as it was cut.
+    pub crc_mismatch: CrcMismatch,
 }
 
 impl WorkerConfig {
     /// This worker on these tables, everything else by default.
     pub fn new(worker: WorkerId, tables: Tables) -> Self {
-        let state_mismatch = StateMismatch::default();
-        Self { worker, tables, timing: Timing::default(), alone: false, state_mismatch }
+        let (timing, state_mismatch, crc_mismatch) = Default::default();
+        Self { worker, tables, timing, alone: false, state_mismatch, crc_mismatch }
     }
 }

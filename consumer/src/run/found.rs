@@ -7,6 +7,7 @@
 
 use futures::StreamExt;
 
+use super::map_cut::{emission, own_cut};
 use super::task::ShardTask;
 use super::{DriveError, StateMismatch};
 use crate::commit::{ChunkError, Manifest, Part};
@@ -86,6 +87,7 @@ pub(super) fn unusable_page<T>(
 fn reason(error: &DriveError) -> Option<&'static str> {
     match error {
         DriveError::StateMismatch { .. } => Some("moved"),
+        DriveError::ForeignPending { .. } => Some("pending"),
         DriveError::StateUnreadable { source: ChunkError::Missing(_), .. } => Some("missing"),
         DriveError::StateUnreadable { .. } => Some("damaged"),
         _ => None,
@@ -97,6 +99,7 @@ async fn read(task: &ShardTask, row: &LeaseRow, wanted: impl Fn(&str) -> bool) -
     match &row.manifest {
         Some(manifest) => {
             found.parts = parts(task, row, manifest).await?;
+            pending_is_ours(task, row)?;
             found.directory.clone_from(&manifest.directory);
         }
         // A checkpoint without any state is a place to start at, such as a KCL application's; its past is not ours.
@@ -133,6 +136,18 @@ async fn parts(task: &ShardTask, row: &LeaseRow, manifest: &Manifest) -> Result<
         });
     }
     task.chunks.parts(manifest).await.map_err(|e| unreadable(task, &row.shard, &row.checkpoint, e))
+}
+
+/// A row with a cut of ours must show as pending what the cut says, or nothing.
+fn pending_is_ours(task: &ShardTask, row: &LeaseRow) -> Result<(), DriveError> {
+    let Some(Err(foreign)) = own_cut(row).map(|cut| emission(row, cut)) else { return Ok(()) };
+    Err(DriveError::ForeignPending {
+        stream: task.stream().to_owned(),
+        shard: row.shard.clone(),
+        n: foreign.n,
+        cut: foreign.cut.to_string(),
+        row: foreign.row.map_or_else(|| "missing".to_owned(), |row| row.to_string()),
+    })
 }
 
 fn unreadable(task: &ShardTask, shard: &ShardId, checkpoint: &Checkpoint, source: ChunkError) -> DriveError {

@@ -136,8 +136,10 @@ impl<R: Reducer> LaneStage<R> {
         let watermarks = state.watermarks();
         tracing::trace!(%lane, source = %part.source, epoch = part.epoch, n = part.n, part = part.part, part.end, said = ?part.watermarks, reached = ?watermarks, "part");
         self.moved = true;
-        if let Applied::NewAfter(loss) | Applied::Closed(loss) = &applied {
-            self.incomplete(lane, loss);
+        match &applied {
+            Applied::NewAfter(loss) => self.incomplete(lane, loss, loss.name()),
+            Applied::Closed(loss) => self.incomplete(lane, loss, "partial"),
+            Applied::New | Applied::Repeat => {}
         }
         if !part.payload.is_empty() && !matches!(applied, Applied::Closed(_)) {
             self.reducer.apply(lane, &part.payload)?;
@@ -147,10 +149,10 @@ impl<R: Reducer> LaneStage<R> {
         Ok(())
     }
 
-    fn incomplete(&mut self, lane: LaneId, loss: &Loss) {
+    fn incomplete(&mut self, lane: LaneId, loss: &Loss, reason: &'static str) {
         tracing::error!(%lane, %loss, "records are lost: the lane's windows are incomplete");
         if let Some((metrics, stream, _)) = &self.metrics {
-            metrics.lane_incomplete(stream, loss.name());
+            metrics.lane_incomplete(stream, reason);
         }
         self.reducer.incomplete(lane, loss);
         self.dirty.insert(lane);
@@ -295,7 +297,7 @@ impl<R: Reducer> Stage for LaneStage<R> {
         }
         if loss == ShardLoss::Discarded {
             for lane in self.states.keys().copied().collect::<Vec<_>>() {
-                self.incomplete(lane, &Loss::Discarded);
+                self.incomplete(lane, &Loss::Discarded, Loss::Discarded.name());
             }
             // A crash before the first commit would find the old state again and discard it again: soon is better.
             self.hurry = true;

@@ -5,6 +5,7 @@
 //! Not here: what a valid cut says ([`super::map_run`]).
 
 use super::DriveError;
+use super::map_cut::{Place, without_state};
 use super::task::ShardTask;
 use crate::commit::Manifest;
 use crate::exchange::{Status, Watermarks};
@@ -52,7 +53,8 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
         }
     }
     if discarded {
-        (claim.checkpoint, claim.sub_sequence) = behind_the_cut(row);
+        let Place { checkpoint, sub_sequence } = without_state(row);
+        (claim.checkpoint, claim.sub_sequence) = (checkpoint, sub_sequence);
         claim
             .floor
             .raise_all(&row.cut.as_ref().map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)));
@@ -84,21 +86,4 @@ async fn parents(task: &ShardTask, row: &LeaseRow) -> Result<Vec<LeaseRow>, Driv
         }
     }
     Ok(rows)
-}
-
-/// A batch that was cut may stand in the lanes, whole or in part, and cannot be told apart without the state: it is not
-/// cut again under the new epoch, so that nothing counts twice.
-fn behind_the_cut(row: &LeaseRow) -> (Checkpoint, u64) {
-    match (&row.cut, &row.pending) {
-        (Some(cut), Some(pending @ Checkpoint::At(_))) => {
-            tracing::error!(
-                shard = %row.shard,
-                batch = cut.n,
-                records = cut.records,
-                "a cut batch goes with the discarded state: its records are counted only where it was emitted already"
-            );
-            (pending.clone(), row.pending_sub_sequence)
-        }
-        _ => (row.checkpoint.clone(), row.sub_sequence),
-    }
 }

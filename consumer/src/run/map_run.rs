@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use super::fetch;
 use super::found::find;
 use super::map_claim::{Claim, claim, floor};
+use super::map_cut::{Emission, Place, emission, own_cut};
 use super::map_driver::Exchange;
 use super::task::ShardTask;
-use super::{DriveError, crash_point};
+use super::{CrcMismatch, DriveError, crash_point};
 use crate::commit::{Cut, Fence, Saver, Snapshot};
 use crate::exchange::{BatchPart, Envelope, LaneId, Lanes, Message, SourceId, Status, Watermarks};
 use crate::kpl::Kpl;
@@ -69,6 +70,17 @@ pub(super) struct Computed<S> {
     pub(super) crc: u32,
 }
 
+/// In what a second computation differs from the first, which is all zero.
+#[derive(Debug, Default)]
+struct Again {
+    /// Records of the cut that the stream no longer has.
+    expired: u64,
+    /// The records are the same and their bytes are not.
+    diverged: bool,
+    /// Where the cut said they reach: some lanes may have been told so already.
+    floor: Option<Watermarks>,
+}
+
 impl<'a, M: Mapper> MapRun<'a, M> {
     /// Takes over what the row and the committed state say, and emits again what was cut and perhaps not emitted.
     pub(super) async fn start(task: &'a ShardTask, mapper: &'a M, exchange: Exchange) -> Result<Self, DriveError> {
@@ -82,7 +94,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             }
         };
         let usable = row.manifest.is_some() && !found.discarded;
-        let own = row.cut.as_ref().filter(|cut| Some(cut.epoch) == row.epoch && usable);
+        let own = own_cut(&row).filter(|_| usable);
         let claim = match own {
             Some(cut) => Claim {
                 epoch: cut.epoch,
@@ -96,7 +108,11 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         let own_parts = if found.inherited { Vec::new() } else { found.parts };
         let mut saver = Saver::new(task.chunks.clone(), task.lease.key(), fence, own_parts, None);
         found.state.into_iter().for_each(|(key, stored)| saver.know(&key, stored));
-        let pending = own.and(row.pending.as_ref());
+        // A row that says otherwise was refused or discarded by `find`.
+        let again = match own.map(|cut| (cut, emission(&row, cut))) {
+            Some((cut, Ok(Emission::Perhaps(end)))) => Some((cut, end)),
+            _ => None,
+        };
         let mut run = Self {
             task,
             mapper,
@@ -105,30 +121,24 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             state,
             prepared: None,
             fence,
-            n: 0,
+            n: own.map_or(0, |cut| cut.n),
             checkpoint: claim.checkpoint,
             sub_sequence: claim.sub_sequence,
             saver,
             cut_at: Instant::now(),
-            unsettled: pending.is_some(),
+            unsettled: again.is_some(),
             reached: own.map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)),
         };
-        if let Some(cut) = own {
-            match pending {
-                None => run.n = cut.n,
-                Some(pending) => {
-                    run.n = cut.n - 1;
-                    run.replay(cut, pending.clone()).await?;
-                    run.sub_sequence = row.pending_sub_sequence;
-                }
-            }
+        if let Some((cut, end)) = again {
+            run.n = cut.n.saturating_sub(1);
+            run.replay(cut, end).await?;
         }
         run.mapper.raise(&mut run.state, &claim.floor);
         Ok(run)
     }
 
     /// Emits a batch that an earlier owner (perhaps this one) cut and may not have emitted whole.
-    async fn replay(&mut self, cut: &Cut, pending: Checkpoint) -> Result<(), DriveError> {
+    async fn replay(&mut self, cut: &Cut, behind: Place) -> Result<(), DriveError> {
         let ours = self.mapper.semantics();
         if cut.semantics != ours {
             return Err(DriveError::Semantics { n: cut.n, cut: cut.semantics, ours });
@@ -147,25 +157,55 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         let expired = cut.records.saturating_sub(records.len() as u64);
         let end = match (cut.end, cut.children.is_empty()) {
             (false, _) => End::No,
-            (true, true) if pending != Checkpoint::ShardEnd => End::Input,
+            (true, true) if behind.checkpoint != Checkpoint::ShardEnd => End::Input,
             (true, _) => End::Shard(cut.children.iter().map(ShardId::new).collect()),
         };
         let snapshot = task.snapshots.load(&cut.snapshot).await?;
         self.prepare(snapshot)?;
+        // Some lanes may have been told by the first emission how far the batch reaches.
         let floor = Watermarks::from_slice(&cut.watermarks);
-        let computed = self.compute(&records, expired, (expired > 0).then_some(floor), &end)?;
+        let again = Again { expired, diverged: false, floor: (expired > 0).then_some(floor) };
+        let mut computed = self.compute(&records, again, &end)?;
         if expired > 0 {
+            task.metrics.recomputed(task.stream(), "expired");
             tracing::error!(shard = %shard, batch = cut.n, expired, "records of a cut batch expired before it was emitted");
         } else if computed.crc != cut.crc {
-            return Err(DriveError::Diverged { n: cut.n, cut: cut.crc, ours: computed.crc });
+            self.diverged(cut, computed.crc)?;
+            computed = self.compute(&records, Again { expired, diverged: true, floor: Some(floor) }, &end)?;
+        } else {
+            task.metrics.recomputed(task.stream(), "same");
         }
         tracing::info!(shard = %shard, batch = cut.n, records = records.len(), "emitting a cut batch again");
         self.emit(computed.entries).await?;
         self.state = computed.next;
         self.reached = computed.reached;
         self.n = cut.n;
-        self.checkpoint = pending;
+        (self.checkpoint, self.sub_sequence) = (behind.checkpoint, behind.sub_sequence);
         Ok(())
+    }
+
+    /// A batch is not what its cut says: stops, or goes on by policy.
+    fn diverged(&self, cut: &Cut, ours: u32) -> Result<(), DriveError> {
+        let task = self.task;
+        let (stream, shard) = (task.stream().to_owned(), task.context.shard.clone());
+        match task.crc_mismatch {
+            CrcMismatch::Fail => {
+                task.metrics.recomputed(task.stream(), "stopped");
+                Err(DriveError::Diverged { stream, shard, n: cut.n, cut: cut.crc, ours })
+            }
+            CrcMismatch::Emit => {
+                task.metrics.recomputed(task.stream(), "emitted");
+                tracing::error!(
+                    stream,
+                    %shard,
+                    batch = cut.n,
+                    cut = format!("{:08x}", cut.crc),
+                    ours = format!("{ours:08x}"),
+                    "batch differs from its cut and is emitted by crc_mismatch = emit: lanes that had it keep what they had"
+                );
+                Ok(())
+            }
+        }
     }
 
     /// One whole cycle: compute, cut, emit.
@@ -176,7 +216,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             self.prepare(snapshot)?;
         }
         loop {
-            let computed = self.compute(records, 0, None, end)?;
+            let computed = self.compute(records, Again::default(), end)?;
             if !self.counted(&computed.kinds).await? {
                 continue;
             }
@@ -212,35 +252,28 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         Ok(())
     }
 
-    /// With records expired, `floor` is where the cut said they reach: some lanes may have been told so already.
-    fn compute(
-        &self,
-        records: &[Record],
-        expired: u64,
-        floor: Option<Watermarks>,
-        end: &End,
-    ) -> Result<Computed<M::State>, DriveError> {
+    fn compute(&self, records: &[Record], again: Again, end: &End) -> Result<Computed<M::State>, DriveError> {
         let Some((_, prepared)) = &self.prepared else {
             return Err(StageError::new("no snapshot prepared").into());
         };
         let mut next = self.state.clone();
-        let batch = Batch { shard: &self.task.context, records, expired };
+        let batch = Batch { shard: &self.task.context, records, expired: again.expired };
         let mapped = self.mapper.map(&mut next, &batch, prepared)?;
-        if let Some(floor) = floor {
-            self.mapper.raise(&mut next, &floor);
+        if let Some(floor) = &again.floor {
+            self.mapper.raise(&mut next, floor);
         }
         let reached = self.mapper.watermarks(&next).below_end_or(&self.reached);
         if matches!(end, End::Input) {
             self.mapper.raise(&mut next, &Watermarks::END);
         }
         let watermarks = self.mapper.watermarks(&next);
-        let entries = self.envelopes(&mapped, watermarks, expired, end);
+        let entries = self.envelopes(&mapped, watermarks, &again, end);
         let mut crc = crc32fast::Hasher::new();
         entries.iter().for_each(|entry| crc.update(&entry.data));
         Ok(Computed { next, kinds: mapped.kinds, reached, entries, crc: crc.finalize() })
     }
 
-    fn envelopes(&self, mapped: &Mapped, watermarks: Watermarks, expired: u64, end: &End) -> Vec<Entry> {
+    fn envelopes(&self, mapped: &Mapped, watermarks: Watermarks, again: &Again, end: &End) -> Vec<Entry> {
         let children = match end {
             End::Shard(children) => children.clone(),
             End::No | End::Input => Vec::new(),
@@ -255,7 +288,8 @@ impl<'a, M: Mapper> MapRun<'a, M> {
                 watermarks,
                 end: !matches!(end, End::No),
                 children: children.clone(),
-                expired,
+                expired: again.expired,
+                diverged: again.diverged,
                 payload: payload.clone(),
             }))
         };

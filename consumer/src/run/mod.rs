@@ -4,7 +4,7 @@
 //! `missing` (which shards lack a row), `beat` and `roster` (who lives), `renewals` (on which thread), `foreign` (whom not
 //! to run beside), `role` and `task` (what a driver is and is given), `fetch`, `found` (what it starts with),
 //! `stage_driver` (state and checkpoint),
-//! `map_driver`, `map_claim`, `map_run`, `map_commit` (batches and cuts), `lane_stage` (marks around a reducer), `control` (source
+//! `map_driver`, `map_claim`, `map_cut`, `map_run`, `map_commit` (batches and cuts), `lane_stage` (marks around a reducer), `control` (source
 //! set, idleness). Not here: what is written ([`crate::commit`]) and sent ([`crate::exchange`]).
 
 mod beat;
@@ -17,6 +17,7 @@ mod lane_stage;
 mod leader;
 mod map_claim;
 mod map_commit;
+mod map_cut;
 mod map_driver;
 mod map_run;
 mod missing;
@@ -30,7 +31,7 @@ mod stage_driver;
 mod task;
 mod worker;
 
-pub use config::{StartPosition, StateMismatch, Tables, Timing, WorkerConfig};
+pub use config::{CrcMismatch, StartPosition, StateMismatch, Tables, Timing, WorkerConfig};
 pub use lane_stage::{LaneStage, split_marks};
 pub use reading::{Fetch, Reading};
 pub use renewals::RenewalThread;
@@ -81,6 +82,11 @@ pub(crate) enum DriveError {
     )]
     StateMismatch { stream: String, shard: crate::shard::ShardId, state: String, row: String },
     #[error(
+        "batch {n} of {stream} shard {shard} was cut up to {cut}, the row's pending checkpoint is {row}: another program \
+         wrote it; state_mismatch = \"discard\" goes on without the state, behind the cut"
+    )]
+    ForeignPending { stream: String, shard: crate::shard::ShardId, n: u64, cut: String, row: String },
+    #[error(
         "state of {stream} shard {shard} at checkpoint {checkpoint}: {source}; state_mismatch = \"discard\" goes on \
          without the state"
     )]
@@ -96,8 +102,12 @@ pub(crate) enum DriveError {
     Aggregation { n: u64, code: u32 },
     #[error("the stage panicked")]
     Panicked,
-    #[error("batch {n} recomputed differs from its cut (checksum {ours:08x}, cut {cut:08x})")]
-    Diverged { n: u64, cut: u32, ours: u32 },
+    #[error(
+        "batch {n} of {stream} shard {shard} computed again has checksum {ours:08x}, its cut says {cut:08x}: the stage is \
+         not a pure function of records, state and snapshot, or is another program; finish the batch with the program \
+         that cut it, or let crc_mismatch = \"emit\" emit it as it is now"
+    )]
+    Diverged { stream: String, shard: crate::shard::ShardId, n: u64, cut: u32, ours: u32 },
 }
 
 impl DriveError {
@@ -130,7 +140,5 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 /// Settings of a worker for tests: default times, tables named `test-…`.
 #[cfg(test)]
 pub(crate) fn test_config(worker: &str) -> WorkerConfig {
-    let worker = crate::lease::WorkerId::new(worker);
-    let state_mismatch = StateMismatch::default();
-    WorkerConfig { worker, tables: Tables::new("test"), timing: Timing::default(), alone: false, state_mismatch }
+    WorkerConfig::new(crate::lease::WorkerId::new(worker), Tables::new("test"))
 }

@@ -142,6 +142,7 @@ impl Shard {
             metrics: self.metrics.clone(),
             state_keys: self.role.keys(&self.context),
             state_mismatch: self.config.state_mismatch,
+            crc_mismatch: self.config.crc_mismatch,
         })
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetch::Fetched;
 use super::roster::Successors;
-use super::{DriveError, Reading, StateMismatch, Timing};
+use super::{CrcMismatch, DriveError, Reading, StateMismatch, Timing};
 use crate::commit::{Chunks, Epochs, Snapshots};
 use crate::lease::{HeldLease, attribute};
 use crate::log::{Log, Record};
@@ -58,6 +58,7 @@ pub(crate) struct ShardTask {
     pub(crate) metrics: EngineMetrics,
     pub(crate) state_keys: Vec<String>,
     pub(crate) state_mismatch: StateMismatch,
+    pub(crate) crc_mismatch: CrcMismatch,
 }
 
 impl ShardTask {

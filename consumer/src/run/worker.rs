@@ -53,6 +53,20 @@ pub enum WorkerError {
         /// A shard it renews.
         shard: String,
     },
+    /// A lease table holds the leases of several streams, as KCL's multi-stream mode has it.
+    #[error(
+        "lease table {table}: row {row} is of a KCL application of several streams (here {stream}); a table of this job \
+         holds one stream: name another table, and to go on at that application's checkpoints copy its rows of the \
+         stream there first, each under its shard's id alone and without streamName"
+    )]
+    MultiStream {
+        /// The lease table.
+        table: String,
+        /// The row's key.
+        row: String,
+        /// The stream it names.
+        stream: String,
+    },
     /// A table cannot be made or reached.
     #[error("table: {0}")]
     Table(#[from] TableError),

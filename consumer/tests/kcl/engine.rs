@@ -77,9 +77,8 @@ impl<'a> Job<'a> {
 
     /// A worker of the job, without a role.
     pub(crate) fn worker(&self, name: &str) -> Worker {
+        let tables = Tables::new(format!("{}-job", self.leases)).with_leases(STREAM, self.leases);
         let config = WorkerConfig {
-            worker: WorkerId::new(name),
-            tables: Tables::new(format!("{}-job", self.leases)).with_leases(STREAM, self.leases),
             timing: Timing {
                 lease: LeaseTimes { renewal: Duration::from_secs(1), failover: self.failover },
                 commit: Duration::from_millis(200),
@@ -90,10 +89,11 @@ impl<'a> Job<'a> {
                 leader_beat: Duration::from_millis(500),
                 assign: Duration::from_millis(500),
                 shard_sync: Duration::from_secs(1),
+                foreign_watch: self.failover,
                 ..Timing::default()
             },
-            alone: false,
             state_mismatch: self.state_mismatch,
+            ..WorkerConfig::new(WorkerId::new(name), tables)
         };
         let metrics = EngineMetrics::register(&prometheus::Registry::new(), "kcl").unwrap();
         Worker::new(config, Arc::clone(&self.table), self.services.log(), WallClock::system(), metrics)

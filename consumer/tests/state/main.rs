@@ -7,5 +7,9 @@
 
 mod job;
 mod mismatch;
+#[path = "../support/mortal.rs"]
+mod mortal;
 mod pages;
+mod pending;
+mod port;
 mod world;

@@ -6,7 +6,7 @@ use flowshift_consumer::run::StateMismatch;
 use crate::world::{EXCHANGE, INPUT, World, counted};
 
 /// The sums of the lanes.
-async fn sums(world: &World) -> Vec<u64> {
+pub(crate) async fn sums(world: &World) -> Vec<u64> {
     let lanes = world.lanes().await;
     lanes.values().map(|text| text.split(' ').next().unwrap().parse().unwrap()).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,14 +14,17 @@ use flowshift_consumer::lease::{LeaseRow, WorkerId, attribute};
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{StateMismatch, Tables, Worker, WorkerConfig, WorkerError};
 use flowshift_consumer::table::memory::MemoryTable;
 use flowshift_consumer::table::{Condition, Table, Update, Value};
 use prometheus::Registry;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{Copy, Keep};
+use crate::mortal::Mortal;
+use crate::port::Port;
 
 pub(crate) const INPUT: &str = "input";
 pub(crate) const EXCHANGE: &str = "exchange";
@@ -28,7 +32,16 @@ pub(crate) const EXCHANGE: &str = "exchange";
 pub(crate) struct World {
     pub(crate) table: Arc<MemoryTable>,
     pub(crate) log: Arc<MemoryLog>,
+    refuses: Arc<AtomicBool>,
     workers: u32,
+}
+
+/// A worker at work.
+struct Process {
+    registry: Registry,
+    dead: CancellationToken,
+    leave: CancellationToken,
+    running: JoinHandle<Result<(), WorkerError>>,
 }
 
 impl World {
@@ -36,7 +49,12 @@ impl World {
         let log = Arc::new(MemoryLog::new(1_800_000_000_000));
         log.create(INPUT, 1);
         log.create(EXCHANGE, 1);
-        Self { table: Arc::default(), log, workers: 0 }
+        Self { table: Arc::default(), log, refuses: Arc::default(), workers: 0 }
+    }
+
+    /// Workers can put nothing into any stream from now on, or again.
+    pub(crate) fn refuse_puts(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::Relaxed);
     }
 
     pub(crate) fn tables() -> Tables {
@@ -53,33 +71,54 @@ impl World {
 
     /// A worker for two minutes, which then leaves; its metrics.
     pub(crate) async fn work(&mut self, state_mismatch: StateMismatch) -> Registry {
+        self.work_with(|config| config.state_mismatch = state_mismatch, Copy::default()).await
+    }
+
+    /// The same with other settings and another mapper.
+    pub(crate) async fn work_with(&mut self, set: impl FnOnce(&mut WorkerConfig), mapper: Copy) -> Registry {
+        let mut process = self.start(set, mapper);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        process.leave.cancel();
+        (&mut process.running).await.unwrap().unwrap();
+        process.registry
+    }
+
+    /// A worker that is killed as soon as the input's row is as it should be: nothing is settled or given away.
+    pub(crate) async fn work_and_die(&mut self, when: impl Fn(&LeaseRow) -> bool) {
+        let process = self.start(|_| {}, Copy::default());
+        let row = async || inspect::rows(&*self.table, &Self::tables(), INPUT).await.unwrap().pop();
+        while !row().await.as_ref().is_some_and(&when) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        process.dead.cancel();
+        process.running.abort();
+    }
+
+    fn start(&mut self, set: impl FnOnce(&mut WorkerConfig), mapper: Copy) -> Process {
         self.workers += 1;
         let registry = Registry::new();
-        let config = WorkerConfig {
-            worker: WorkerId::new(format!("worker-{}", self.workers)),
-            tables: Self::tables(),
-            timing: Timing::default(),
-            alone: false,
-            state_mismatch,
-        };
+        let mut config = WorkerConfig::new(WorkerId::new(format!("worker-{}", self.workers)), Self::tables());
+        set(&mut config);
         let metrics = EngineMetrics::register(&registry, "test").unwrap();
-        let (table, log) = (self.table.clone(), self.log.clone());
+        let dead = CancellationToken::new();
+        let table = Arc::new(Mortal { table: self.table.clone(), dead: dead.clone() });
+        let log = Arc::new(Port { log: self.log.clone(), refuses: self.refuses.clone() });
         let clock = {
             let log = self.log.clone();
             WallClock::new(move || log.now_ms())
         };
         let (lanes, kinds) = (Lanes::new(2).unwrap(), FeedKinds::new(1));
-        let (_sender, snapshot) = watch::channel(Snapshot::new("rules"));
+        let (sender, snapshot) = watch::channel(Snapshot::new("rules"));
         let worker = Worker::new(config, table, log, clock, metrics)
-            .map(INPUT, EXCHANGE, lanes, kinds, snapshot, Copy)
+            .map(INPUT, EXCHANGE, lanes, kinds, snapshot, mapper)
             .reduce(EXCHANGE, None, lanes, kinds, |_| Keep::default());
-        let (_ends, end_input) = watch::channel(None);
         let leave = CancellationToken::new();
-        let running = tokio::spawn(worker.run(leave.clone(), end_input));
-        tokio::time::sleep(Duration::from_secs(120)).await;
-        leave.cancel();
-        running.await.unwrap().unwrap();
-        registry
+        let left = leave.clone();
+        let running = tokio::spawn(async move {
+            let (_sender, (_ends, end_input)) = (sender, watch::channel(None));
+            worker.run(left, end_input).await
+        });
+        Process { registry, dead, leave, running }
     }
 
     pub(crate) async fn row(&self, stream: &str) -> LeaseRow {
@@ -88,11 +127,21 @@ impl World {
 
     /// Another program moves a checkpoint, as KCL does it.
     pub(crate) async fn move_checkpoint(&self, stream: &str, checkpoint: &str) {
+        let update = Update::new().set(attribute::CHECKPOINT, Value::string(checkpoint));
+        let update = update.set(attribute::SUB_SEQUENCE, Value::number(0)).remove(attribute::PENDING);
+        self.write(stream, update.remove(attribute::PENDING_SUB_SEQUENCE)).await;
+    }
+
+    /// Another program prepares a checkpoint, as KCL does it.
+    pub(crate) async fn prepare_checkpoint(&self, stream: &str, checkpoint: &str) {
+        let update = Update::new().set(attribute::PENDING, Value::string(checkpoint));
+        self.write(stream, update.set(attribute::PENDING_SUB_SEQUENCE, Value::number(0))).await;
+    }
+
+    /// Another program writes a stream's first row.
+    pub(crate) async fn write(&self, stream: &str, update: Update) {
         let row = self.row(stream).await;
-        let update = Update::new()
-            .set(attribute::CHECKPOINT, Value::string(checkpoint))
-            .set(attribute::COUNTER, Value::number(row.counter + 1))
-            .remove(attribute::PENDING);
+        let update = update.set(attribute::COUNTER, Value::number(row.counter + 1));
         let leases = Self::tables().leases(stream);
         self.table.update(&leases, row.shard.as_str(), update, Condition::None).await.unwrap();
     }

@@ -66,6 +66,8 @@ pub(super) struct Batch {
     pub(super) payload: Bytes,
     #[prost(uint64, tag = "10")]
     pub(super) expired: u64,
+    #[prost(bool, tag = "11")]
+    pub(super) diverged: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -105,6 +107,7 @@ impl Batch {
             children: part.children.iter().map(|c| c.as_str().to_owned()).collect(),
             payload: part.payload.clone(),
             expired: part.expired,
+            diverged: part.diverged,
         }
     }
 
@@ -125,6 +128,7 @@ impl Batch {
             children: self.children.into_iter().map(ShardId::new).collect(),
             payload: self.payload,
             expired: self.expired,
+            diverged: self.diverged,
         })
     }
 }

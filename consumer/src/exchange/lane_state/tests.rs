@@ -23,6 +23,7 @@ fn batch(shard: u8, n: u64, mark: i64) -> BatchPart {
         end: false,
         children: vec![],
         expired: 0,
+        diverged: false,
         payload: Bytes::new(),
     }
 }
@@ -115,6 +116,7 @@ fn the_state_survives_its_stored_form() {
     lane.apply_control(&set(4, &[(1, Status::Live), (2, Status::Return)]), 0, 1_000);
     lane.apply_part(&BatchPart { part: 1, parts: 3, ..batch(1, 1, 7) }, 0).unwrap();
     lane.apply_part(&BatchPart { end: true, expired: 2, ..batch(3, 1, 7) }, 77).unwrap();
+    lane.apply_part(&BatchPart { parts: 2, diverged: true, ..batch(4, 1, 7) }, 78).unwrap();
     lane.forgive();
     lane.accept_until(5);
     let stored = Bytes::from(lane.encode());
@@ -157,6 +159,24 @@ fn what_a_part_of_a_batch_held_is_not_counted_again_when_the_rest_expired() {
     let late = BatchPart { part: 0, ..first };
     assert_eq!(lane.apply_part(&late, 0), Ok(Applied::Repeat), "a zombie's part of the first emission");
     assert_eq!(lane.apply_part(&batch(1, 2, 8), 0), Ok(Applied::New));
+}
+
+#[test]
+fn a_batch_that_came_out_otherwise_is_taken_whole_or_not_at_all_and_the_lane_is_told() {
+    let part = |part, parts, diverged| BatchPart { part, parts, diverged, ..batch(1, 1, 7) };
+    let (mut fresh, mut half, mut whole) = (lane(), lane(), lane());
+    assert!(matches!(fresh.apply_part(&part(0, 2, true), 0), Ok(Applied::NewAfter(Loss::Diverged { n: 1, .. }))));
+    assert_eq!(fresh.apply_part(&part(1, 3, false), 0), Ok(Applied::Repeat), "the first emission, late");
+    assert_eq!(fresh.apply_part(&part(1, 2, true), 0), Ok(Applied::New));
+    assert_eq!(half.apply_part(&part(1, 3, false), 0), Ok(Applied::New));
+    // Without the mark two emissions of different numbers of parts would stop the lane, of equal ones be mixed.
+    assert!(matches!(half.apply_part(&part(0, 2, true), 0), Ok(Applied::Closed(Loss::Diverged { n: 1, .. }))));
+    assert_eq!(half.apply_part(&part(1, 2, true), 0), Ok(Applied::Repeat));
+    assert_eq!(whole.apply_part(&part(0, 1, false), 0), Ok(Applied::New));
+    assert_eq!(whole.apply_part(&part(0, 2, true), 0), Ok(Applied::Repeat));
+    for mut lane in [fresh, half, whole] {
+        assert_eq!(lane.apply_part(&batch(1, 2, 8), 0), Ok(Applied::New));
+    }
 }
 
 #[test]

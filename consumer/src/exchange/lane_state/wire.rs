@@ -55,6 +55,8 @@ struct Source {
     forgive: bool,
     #[prost(sint64, tag = "14")]
     ended_ms: i64,
+    #[prost(bool, tag = "15")]
+    open_diverged: bool,
 }
 
 impl Lane {
@@ -71,7 +73,8 @@ impl Lane {
             status: entry.status.iter().map(|s| u32::from(s.code())).collect(),
             in_set: entry.in_set,
             ended: entry.ended,
-            open_expired: entry.open_expired,
+            open_expired: entry.open_emission.0,
+            open_diverged: entry.open_emission.1,
             forgive: entry.forgive,
             ended_ms: entry.ended_ms,
         });
@@ -98,7 +101,7 @@ impl Lane {
                 status: s.status.iter().map(|code| Status::from_code(i64::from(*code))).collect(),
                 in_set: s.in_set,
                 ended: s.ended,
-                open_expired: s.open_expired,
+                open_emission: (s.open_expired, s.open_diverged),
                 forgive: s.forgive,
                 ended_ms: s.ended_ms,
             };

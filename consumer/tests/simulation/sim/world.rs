@@ -15,7 +15,7 @@ use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::shard::ShardId;
 use flowshift_consumer::table::Table;
 use flowshift_consumer::table::memory::MemoryTable;
@@ -126,13 +126,7 @@ impl World {
         self.started += 1;
         let name = format!("worker-{}", self.started);
         let port = self.port(&name, faults);
-        let config = WorkerConfig {
-            worker: WorkerId::new(name),
-            tables: tables(),
-            timing: timing(),
-            alone: false,
-            state_mismatch: StateMismatch::Fail,
-        };
+        let config = WorkerConfig { timing: timing(), ..WorkerConfig::new(WorkerId::new(name), tables()) };
         let metrics = EngineMetrics::register(&prometheus::Registry::new(), "simulation").unwrap();
         // Every worker's wall clock is wrong by its own amount, up to an hour.
         let skew = self.chance.random_range(-3_600_000..3_600_000);
