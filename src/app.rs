@@ -10,7 +10,8 @@ use flowshift_consumer::kpl::{Kpl, OutOfRange};
 use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::kinesis::KinesisLog;
 use flowshift_consumer::run::{
-    Fetch, Handle, Reading, RenewalThread, StateMismatch, Tables, Timing, Worker, WorkerConfig,
+    CrcMismatch, Fetch, Handle, Reading, RenewalThread, StartPosition, StateMismatch, Tables, Timing, Worker,
+    WorkerConfig,
 };
 use flowshift_consumer::table::aws::DynamoTable;
 use flowshift_detector::Settings;
@@ -20,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::Clients;
 use crate::config::{
-    Config, FetchMode, InputSettings, JobName, KplOutOfRange, SecretSource, StateMismatchPolicy, Webhook,
+    Config, CrcMismatchPolicy, FetchMode, InputSettings, JobName, KplOutOfRange, SecretSource, StartAt,
+    StateMismatchPolicy, Webhook,
 };
 use crate::metrics::Metrics;
 use crate::stage::aggregate::Aggregate;
@@ -102,6 +104,7 @@ pub async fn run(
         lanes,
         kinds,
     );
+    worker = worker.start_at(&streams.flows, start(config.input.start_at, WallClock::system().now_ms())?);
     if job.role != Role::Detect {
         let aggregate = Aggregate::new(lanes);
         worker = worker.map(&streams.flows, &streams.exchange, lanes, kinds, job.snapshot.clone(), aggregate);
@@ -148,6 +151,21 @@ fn reading(input: &InputSettings, job: &JobName) -> Reading {
     Reading { fetch, kpl: Some(Kpl { verify_md5: input.kpl_verify_md5, out_of_range }) }
 }
 
+/// Where a new job starts in the flows stream; the streams between the stages are read from their beginning.
+///
+/// # Errors
+/// The time lies ahead of `now_ms`: Kinesis knows no place there.
+fn start(at: StartAt, now_ms: i64) -> anyhow::Result<StartPosition> {
+    match at {
+        StartAt::TrimHorizon => Ok(StartPosition::TrimHorizon),
+        StartAt::Latest => Ok(StartPosition::Latest),
+        StartAt::Time(ms) if ms > now_ms => {
+            anyhow::bail!("input.start_at: {at} lies in the future; use \"latest\" for what arrives from now on")
+        }
+        StartAt::Time(ms) => Ok(StartPosition::AtTimestamp(ms)),
+    }
+}
+
 fn worker_config(job: &Job) -> WorkerConfig {
     let (config, engine) = (&job.config, &job.config.engine);
     let timing = Timing {
@@ -162,6 +180,7 @@ fn worker_config(job: &Job) -> WorkerConfig {
         discovery: engine.discovery.get(),
         idle_after: engine.idle_after.get(),
         stuck_after: engine.stuck_after.get(),
+        foreign_watch: engine.foreign_watch.get(),
         ..Timing::default()
     };
     let state_mismatch = match engine.state_mismatch {
@@ -169,7 +188,12 @@ fn worker_config(job: &Job) -> WorkerConfig {
         StateMismatchPolicy::Discard => StateMismatch::Discard,
     };
     let worker = WorkerId::new(worker_name());
-    WorkerConfig { worker, tables: tables(config), timing, alone: job.alone, state_mismatch }
+    let crc_mismatch = match engine.crc_mismatch {
+        CrcMismatchPolicy::Fail => CrcMismatch::Fail,
+        CrcMismatchPolicy::Emit => CrcMismatch::Emit,
+    };
+    let (alone, config) = (job.alone, WorkerConfig::new(worker, tables(config)));
+    WorkerConfig { timing, alone, state_mismatch, crc_mismatch, ..config }
 }
 
 /// Unique per process start: a restarted process must not be taken for the one before.
@@ -250,4 +274,22 @@ pub fn tables(config: &Config) -> Tables {
         .with_leases(&config.streams.flows, &config.tables.flows_leases)
         .with_leases(&config.streams.exchange, &config.tables.exchange_leases)
         .with_leases(&config.streams.evidence, &config.tables.evidence_leases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_cannot_start_at_a_time_that_is_to_come() {
+        let now_ms = 1_795_334_400_000;
+        assert_eq!(start(StartAt::Time(now_ms), now_ms).ok(), Some(StartPosition::AtTimestamp(now_ms)));
+        assert_eq!(start(StartAt::Latest, now_ms).ok(), Some(StartPosition::Latest));
+        let refused = start(StartAt::Time(now_ms + 1), now_ms).map_err(|e| e.to_string());
+        assert_eq!(
+            refused,
+            Err("input.start_at: 2026-11-22T08:00:00.001Z lies in the future; use \"latest\" for what arrives from now on"
+                .into())
+        );
+    }
 }

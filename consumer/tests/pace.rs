@@ -14,7 +14,7 @@ use flowshift_consumer::lease::WorkerId;
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{StateMismatch, Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::stage::{Batch, Mapped, Mapper, StageError};
 use flowshift_consumer::table::memory::MemoryTable;
 use tokio::sync::watch;
@@ -57,8 +57,7 @@ impl Mapper for Silent {
 /// A worker that maps, at a batch every second if the exchange lets it.
 fn start(id: &str, table: &Arc<MemoryTable>, log: &Arc<MemoryLog>) {
     let timing = Timing { batch: SECOND, heartbeat: SECOND, ..Timing::default() };
-    let (worker, state_mismatch) = (WorkerId::new(id), StateMismatch::Fail);
-    let config = WorkerConfig { worker, tables: Tables::new("pace"), timing, alone: false, state_mismatch };
+    let config = WorkerConfig { timing, ..WorkerConfig::new(WorkerId::new(id), Tables::new("pace")) };
     let metrics = EngineMetrics::register(&prometheus::Registry::new(), "pace").unwrap();
     let clock = Arc::clone(log);
     let clock = WallClock::new(move || clock.now_ms());

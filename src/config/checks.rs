@@ -47,6 +47,7 @@ impl Checks<'_> {
             ("engine.assign_interval", engine.assign_interval),
             ("engine.discovery", engine.discovery),
             ("engine.poll_interval", engine.poll_interval),
+            ("engine.foreign_watch", engine.foreign_watch),
         ];
         for (key, span) in spans {
             self.at_least(key, span, Span::millis(50));
@@ -56,6 +57,14 @@ impl Checks<'_> {
         if engine.stuck_after <= engine.idle_after {
             let what = format!("`{}` is not above `engine.idle_after` ({})", engine.stuck_after, engine.idle_after);
             self.fail("engine.stuck_after", what, "raise it: a stuck source is set aside, an idle one only waits");
+        }
+        if engine.foreign_watch < engine.failover {
+            let what = format!("`{}` is below `engine.failover` ({})", engine.foreign_watch, engine.failover);
+            self.fail(
+                "engine.foreign_watch",
+                what,
+                "raise it: a worker that renews as rarely as ours would not be seen",
+            );
         }
         if engine.poll_interval < Span::millis(200) {
             let what = format!("`{}` is more than five reads a second", engine.poll_interval);

@@ -27,9 +27,9 @@ pub use facts::{Facts, facts};
 pub use keys::schema;
 pub use layer::{Loaded, Override, Sources, load};
 pub use settings::{
-    AdminSettings, AwsSettings, CollectSettings, DetectorSettings, EngineSettings, FetchMode, InputFormat,
-    InputSettings, JobSettings, KplOutOfRange, LogFormat, LogLevel, LogSettings, Settings, StateMismatchPolicy,
-    StreamSettings, TableSettings, TopologySettings, WebhookSettings,
+    AdminSettings, AwsSettings, CollectSettings, CrcMismatchPolicy, DetectorSettings, EngineSettings, FetchMode,
+    InputFormat, InputSettings, JobSettings, KplOutOfRange, LogFormat, LogLevel, LogSettings, Settings, StartAt,
+    StateMismatchPolicy, StreamSettings, TableSettings, TopologySettings, WebhookSettings,
 };
 pub use show::{example, show};
 pub use span::Span;

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::Span;
 
 mod input;
+mod start;
 
 pub use input::{FetchMode, InputFormat, InputSettings, KplOutOfRange};
+pub use start::StartAt;
 
 /// Settings of flowshift.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -148,6 +150,14 @@ pub struct EngineSettings {
     /// or damaged: `fail` stops the shard until someone decides; `discard` goes on without the state, counted, with an
     /// error in the log, and windows marked incomplete.
     pub state_mismatch: StateMismatchPolicy,
+    /// What a shard does whose last batch, cut and perhaps sent, comes out with other bytes when a new owner computes it
+    /// again: `fail` stops the shard until someone decides; `emit` sends it as it is now, counted, with an error in the log,
+    /// and windows marked incomplete.
+    pub crc_mismatch: CrcMismatchPolicy,
+    /// How long the lease tables are watched at the start when rows of another program are in them, such as a stopped KCL
+    /// application's; at least `engine.failover`. A live KCL worker is seen when its `failoverTimeMillis` is at most three
+    /// times this.
+    pub foreign_watch: Span,
 }
 
 /// What to do with state that cannot be used.
@@ -158,6 +168,16 @@ pub enum StateMismatchPolicy {
     Fail,
     /// The shard goes on without the state.
     Discard,
+}
+
+/// What to do with a batch that does not come out as it was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CrcMismatchPolicy {
+    /// The shard stops with an error.
+    Fail,
+    /// The batch is sent as it is now.
+    Emit,
 }
 
 impl Default for EngineSettings {
@@ -175,6 +195,8 @@ impl Default for EngineSettings {
             discovery: Span::millis(500),
             poll_interval: Span::millis(500),
             state_mismatch: StateMismatchPolicy::Fail,
+            crc_mismatch: CrcMismatchPolicy::Fail,
+            foreign_watch: Span::secs(30),
         }
     }
 }

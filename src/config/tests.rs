@@ -115,6 +115,46 @@ fn durations_print_as_people_write_them_and_read_back() {
 }
 
 #[test]
+fn a_start_is_a_word_or_a_time_and_is_printed_as_it_is_read() {
+    let start = |text: &str| loaded(&format!("[input]\nstart_at = {text}\n"), &[], &[]).config.input.start_at;
+    assert_eq!(start("\"trim_horizon\""), StartAt::TrimHorizon);
+    assert_eq!(start("\"latest\""), StartAt::Latest);
+    let eight = StartAt::Time(1_795_334_400_000);
+    for text in ["\"2026-11-22T08:00:00Z\"", "\"2026-11-22T09:30:00+01:30\"", "2026-11-22T08:00:00Z"] {
+        assert_eq!(start(text), eight, "{text}");
+    }
+    let milli = StartAt::Time(1_795_334_400_001);
+    for (at, text) in
+        [(eight, "2026-11-22T08:00:00Z"), (milli, "2026-11-22T08:00:00.001Z"), (StartAt::Latest, "latest")]
+    {
+        assert_eq!(at.to_string(), text);
+        assert_eq!(text.parse(), Ok(at));
+    }
+    let set =
+        loaded("", &[("FLOWSHIFT__INPUT__START_AT", "latest")], &[("-x", "input.start_at", "2026-11-22T08:00:00Z")]);
+    assert_eq!(set.config.input.start_at, eight);
+    assert_eq!(loaded(&show(&set), &[], &[]).config, set.config);
+    assert_eq!(set.config.result_settings(), loaded("", &[], &[]).config.result_settings(), "it changes no batch");
+}
+
+#[test]
+fn a_place_that_is_none_to_start_at_is_refused_with_its_line_and_what_to_write() {
+    for text in [
+        "\"LATEST\"",
+        "\"yesterday\"",
+        "\"2026-11-22\"",
+        "\"1969-12-31T23:59:59Z\"",
+        "2026-11-22",
+        "1795334400",
+        "true",
+    ] {
+        let refused = errors(&format!("[input]\nstart_at = {text}\n"), &[], &[]);
+        assert!(refused.starts_with("flowshift.toml:2: input.start_at: "), "{refused}");
+        assert!(refused.contains("`trim_horizon`, `latest` or an RFC 3339 time"), "{refused}");
+    }
+}
+
+#[test]
 fn an_empty_section_is_fine_if_known_and_an_empty_webhook_lacks_its_url() {
     loaded("[job]\n[engine]\n", &[], &[]);
     assert!(errors("[engin]\n", &[], &[]).starts_with("flowshift.toml:1: engin: unknown key"));
@@ -158,6 +198,7 @@ fn cross_checks_name_both_keys() {
         ("[detector]\nfalse_alarms_per_1000_pair_days = nan\n", "`NaN` is not above 0"),
         ("[engine]\nrenewal = \"5s\"\n", "engine.renewal: `5s` is above a third of `engine.failover` (10s)"),
         ("[engine]\nstuck_after = \"10s\"\n", "engine.stuck_after: `10s` is not above `engine.idle_after`"),
+        ("[engine]\nforeign_watch = \"9s\"\n", "engine.foreign_watch: `9s` is below `engine.failover` (10s)"),
         ("[engine]\npoll_interval = \"100ms\"\n", "more than five reads a second"),
         ("[streams]\nflows = \"x-x\"\nexchange = \"x-x\"\n", "streams.exchange: `x-x` is used twice"),
         ("[collect]\nmax_body_bytes = 1\n", "collect.max_body_bytes: `1`"),

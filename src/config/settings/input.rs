@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use super::{Span, StartAt};
 
 /// What one Kinesis record of the flows stream holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +69,10 @@ pub struct InputSettings {
     /// digits, `_`, `.` or `-`. Not set: `job.name`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
+    /// Where a new job starts in the flows stream: `trim_horizon` (at the oldest record kept), `latest` (at what arrives from
+    /// now on) or an RFC 3339 time, such as `2026-11-22T08:00:00Z` (at what arrived since). It decides nothing about shards
+    /// that have a row in the lease table already, nor about what a reshard brings.
+    pub start_at: StartAt,
     /// Records of KPL aggregates outside their shard's hash range: `drop` or `keep`.
     pub kpl_out_of_range: KplOutOfRange,
     /// Whether the MD5 of a KPL aggregate must be right; `false` takes anything that decodes for an aggregate.
@@ -89,6 +93,7 @@ impl Default for InputSettings {
             format: InputFormat::Auto,
             fetch: FetchMode::Polling,
             consumer: None,
+            start_at: StartAt::TrimHorizon,
             kpl_out_of_range: KplOutOfRange::Drop,
             kpl_verify_md5: true,
             agent_interval: Span::secs(30),
