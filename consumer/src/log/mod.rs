@@ -83,6 +83,23 @@ pub struct ConsumerId {
     pub(crate) arn: String,
 }
 
+impl ConsumerId {
+    /// A consumer as a log of one's own names it.
+    pub fn new(stream: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { stream: stream.into(), arn: name.into() }
+    }
+
+    /// The stream's name.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// The consumer as the log that registered it named it: on Kinesis its ARN.
+    pub fn as_str(&self) -> &str {
+        &self.arn
+    }
+}
+
 /// What a subscription pushes at once.
 #[derive(Debug, Clone)]
 pub struct Event {

@@ -10,6 +10,7 @@ pub(crate) mod job;
 pub(crate) mod judge;
 pub(crate) mod oracle;
 pub(crate) mod port;
+pub(crate) mod push;
 pub(crate) mod seeds;
 pub(crate) mod storm;
 pub(crate) mod world;

@@ -2,18 +2,20 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use flowshift_consumer::lease::attribute;
 use flowshift_consumer::log::memory::MemoryLog;
-use flowshift_consumer::log::{Entry, Log, LogError, Page, ReadToken, StreamId};
+use flowshift_consumer::log::{ConsumerId, Entry, Log, LogError, Page, ReadToken, Record, StreamId, Subscription};
 use flowshift_consumer::shard::{Position, SequenceNumber, Shard, ShardId};
 use flowshift_consumer::table::{Condition, Item, Table, TableError, TableName, Update};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
+
+use super::push::Pushed;
 
 /// A rate of faults at which every call is refused without effect.
 pub(crate) const ALL_REFUSED: u64 = 3_000;
@@ -56,6 +58,8 @@ pub(crate) struct Port {
     pub(crate) dead: AtomicBool,
     /// Every call begun before this moment takes effect only after it: a paused process, a zombie.
     pub(crate) frozen_until: Mutex<Option<Instant>>,
+    /// For subscriptions, which outlive the call that began them.
+    pub(crate) itself: Weak<Self>,
 }
 
 impl fmt::Debug for Port {
@@ -64,8 +68,9 @@ impl fmt::Debug for Port {
     }
 }
 
+/// What becomes of a call.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+pub(crate) enum Fate {
     Good,
     Refused,
     /// It takes effect and nobody hears of it.
@@ -102,6 +107,17 @@ impl Port {
 
     fn of(&self, stream: &str, rates: [u64; 3]) -> u64 {
         self.streams.iter().position(|s| *s == stream).map_or(0, |index| rates[index])
+    }
+
+    /// What becomes of a read.
+    pub(crate) async fn read_fate(&self, stream: &str) -> Fate {
+        self.fate(self.of(stream, self.faults.reads)).await
+    }
+
+    /// Whether the stream still has a record.
+    pub(crate) fn holds(&self, stream: &str, record: &Record) -> bool {
+        let index = self.streams.iter().position(|s| *s == stream);
+        index.is_none_or(|index| record.arrived_ms >= self.horizons[index].load(Ordering::Relaxed))
     }
 
     fn lost<T>() -> Result<T, TableError> {
@@ -195,31 +211,53 @@ impl Log for Port {
         self.log.identify(stream).await
     }
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, LogError> {
-        match self.fate(self.of(stream, self.faults.reads)).await {
+        match self.read_fate(stream).await {
             Fate::Good => self.log.shards(stream).await,
             _ => Err(LogError::Throttled),
         }
     }
     async fn seek(&self, stream: &str, shard: &ShardId, position: &Position) -> Result<ReadToken, LogError> {
-        match self.fate(self.of(stream, self.faults.reads)).await {
+        match self.read_fate(stream).await {
             Fate::Good => self.log.seek(stream, shard, position).await,
             Fate::Refused => Err(LogError::Throttled),
             _ => Err(LogError::Unavailable("answer lost".into())),
         }
     }
     async fn read(&self, stream: &str, token: &ReadToken) -> Result<Page, LogError> {
-        match self.fate(self.of(stream, self.faults.reads)).await {
+        match self.read_fate(stream).await {
             Fate::Good => {
                 let mut page = self.log.read(stream, token).await?;
-                let index = self.streams.iter().position(|s| *s == stream);
-                let horizon = index.map_or(i64::MIN, |index| self.horizons[index].load(Ordering::Relaxed));
-                page.records.retain(|record| record.arrived_ms >= horizon);
+                page.records.retain(|record| self.holds(stream, record));
                 Ok(page)
             }
             Fate::Refused => Err(LogError::Throttled),
             Fate::AnswerLost => Err(LogError::Expired),
             Fate::Late(_) => Err(LogError::Unavailable("answer lost".into())),
         }
+    }
+    async fn register(&self, stream: &str, consumer: &str) -> Result<ConsumerId, LogError> {
+        match self.read_fate(stream).await {
+            Fate::Good => self.log.register(stream, consumer).await,
+            Fate::Refused => Err(LogError::Throttled),
+            _ => Err(LogError::Unavailable("answer lost".into())),
+        }
+    }
+    async fn subscribe(
+        &self,
+        consumer: &ConsumerId,
+        shard: &ShardId,
+        position: &Position,
+    ) -> Result<Box<dyn Subscription>, LogError> {
+        let stream = consumer.stream().to_owned();
+        let fate = self.read_fate(&stream).await;
+        if matches!(fate, Fate::Refused) {
+            return Err(LogError::Throttled);
+        }
+        // One that began and nobody heard of is in the way of the next.
+        let inner = self.log.subscribe(consumer, shard, position).await?;
+        let Fate::Good = fate else { return Err(LogError::Unavailable("answer lost".into())) };
+        let port = self.itself.upgrade().ok_or(LogError::Expired)?;
+        Ok(Box::new(Pushed { port, stream, inner }))
     }
     async fn append(&self, stream: &str, entries: &[Entry]) -> Result<Vec<Result<SequenceNumber, LogError>>, LogError> {
         let fate = self.fate(self.of(stream, self.faults.puts)).await;

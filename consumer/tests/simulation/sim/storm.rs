@@ -5,12 +5,12 @@ use std::time::Duration;
 use flowshift_consumer::inspect;
 use flowshift_consumer::log::Log;
 use flowshift_consumer::resolve;
-use flowshift_consumer::shard::Shard;
+use flowshift_consumer::shard::{Position, Shard};
 use rand::Rng;
 use tokio::time::Instant;
 
 use super::port::Faults;
-use super::world::{EXCHANGE, INPUT, Roles, World, tables};
+use super::world::{CONSUMER, EXCHANGE, INPUT, Roles, World, tables};
 
 impl World {
     /// Two minutes without a fault.
@@ -69,7 +69,21 @@ impl World {
                 self.reshard(stream).await;
                 self.reshard(stream).await;
             }
+            14..17 => self.take_a_subscription().await,
             _ => {}
+        }
+    }
+
+    /// Someone of our name, whom nobody knows, subscribes to a shard and is told everything from its beginning.
+    async fn take_a_subscription(&mut self) {
+        let Some(stream) = self.pushed.get(self.chance.random_range(0..3)) else { return };
+        let shards = self.log.shards(stream).await.unwrap();
+        let shard = &shards[self.chance.random_range(0..shards.len())];
+        let consumer = self.log.register(stream, CONSUMER).await.unwrap();
+        // It may come too early, and is refused.
+        if let Ok(mut taken) = self.log.subscribe(&consumer, &shard.id, &Position::TrimHorizon).await {
+            let until = Instant::now() + Duration::from_secs(self.chance.random_range(1..60));
+            tokio::spawn(tokio::time::timeout_at(until, async move { while taken.next().await.is_some() {} }));
         }
     }
 

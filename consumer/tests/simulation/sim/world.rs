@@ -15,7 +15,7 @@ use flowshift_consumer::lease::{LeaseTimes, WorkerId};
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log};
 use flowshift_consumer::metrics::EngineMetrics;
-use flowshift_consumer::run::{Tables, Timing, Worker, WorkerConfig};
+use flowshift_consumer::run::{Fetch, Reading, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::shard::ShardId;
 use flowshift_consumer::table::Table;
 use flowshift_consumer::table::memory::MemoryTable;
@@ -35,6 +35,8 @@ use super::port::{Faults, Horizons, Port};
 pub(crate) const INPUT: &str = "input";
 pub(crate) const EXCHANGE: &str = "exchange";
 pub(crate) const EVIDENCE: &str = "evidence";
+/// The job's registered consumer, where a stream is read by enhanced fan-out.
+pub(crate) const CONSUMER: &str = "job";
 pub(crate) const EPOCH_MS: i64 = 1_800_000_000_000;
 
 /// A worker process.
@@ -72,6 +74,8 @@ pub(crate) struct World {
     pub(crate) horizons: Horizons,
     /// Only records of the first feed kind, which no source has to ask back for.
     pub(crate) one_kind: bool,
+    /// Which streams are read by enhanced fan-out.
+    pub(crate) pushed: Vec<&'static str>,
     lanes: Lanes,
     books: Books,
     started: u64,
@@ -96,6 +100,8 @@ impl World {
             clocks: false,
             horizons: Horizons::default(),
             one_kind: false,
+            // Not drawn from `chance`: the storm of a seed is the same however its streams are read.
+            pushed: [&[][..], &[INPUT], &[EXCHANGE, EVIDENCE], &[INPUT, EXCHANGE, EVIDENCE]][seed as usize % 4].to_vec(),
             lanes: Lanes::new(8).unwrap(),
             books: Books::default(),
             started: 0,
@@ -109,7 +115,7 @@ impl World {
             violations: self.violations.clone(),
             books: Arc::clone(&self.books),
         });
-        Arc::new(Port {
+        Arc::new_cyclic(|itself| Port {
             table: self.wrap.map_or(table.clone(), |wrap| wrap(table)),
             log: Arc::clone(&self.log),
             streams: [INPUT, EXCHANGE, EVIDENCE],
@@ -118,6 +124,7 @@ impl World {
             horizons: Arc::clone(&self.horizons),
             dead: AtomicBool::new(false),
             frozen_until: Mutex::new(None),
+            itself: itself.clone(),
         })
     }
 
@@ -148,6 +155,10 @@ impl World {
             });
             let judge = move |_: &_, _| Judge::new(lanes.count(), violations.clone(), Arc::clone(&outside));
             worker = worker.stage(EVIDENCE, judge);
+        }
+        for stream in &self.pushed {
+            let usual = if *stream == EXCHANGE { Reading::default() } else { Reading::with_kpl() };
+            worker = worker.reading(stream, Reading { fetch: Fetch::FanOut { consumer: CONSUMER.into() }, ..usual });
         }
         let (ends, end_input) = watch::channel(None);
         let leave = CancellationToken::new();
