@@ -237,6 +237,7 @@ async fn messages() -> Result<Vec<Message>, Failure> {
         children: Vec::new(),
         expired: 0,
         diverged: false,
+        trimmed: false,
         payload: Bytes::from(vec![7; RECORD_BYTES]),
     };
     Ok((0..RECORDS).map(|n| Message::Batch(part(n))).collect())

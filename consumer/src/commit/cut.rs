@@ -54,6 +54,9 @@ pub struct Cut {
     /// The last record's place inside its aggregate; none in cuts of older versions and without records.
     #[prost(uint64, optional, tag = "17")]
     pub last_sub: Option<u64>,
+    /// Whether records before the batch may have expired unread.
+    #[prost(bool, tag = "18")]
+    pub trimmed: bool,
 }
 
 impl Cut {

@@ -57,6 +57,8 @@ pub struct BatchPart {
     /// Whether this was computed from all the records and came out otherwise than the cut said. With `expired` it tells
     /// two emissions of one batch apart ([`BatchPart::emission`]).
     pub diverged: bool,
+    /// Whether records of the source before this batch may have expired unread: in no batch, and in no number.
+    pub trimmed: bool,
     /// The stage's bytes.
     pub payload: Bytes,
 }
@@ -75,6 +77,8 @@ pub struct Control {
     pub number: u64,
     /// Every source and its status per feed kind.
     pub sources: SourceSet,
+    /// Put for lanes that lost records: nothing of what the leader committed before was left out on the way to here.
+    pub catch_up: bool,
 }
 
 /// What an envelope holds.
@@ -149,6 +153,7 @@ mod tests {
             children: vec![ShardId::new("shardId-000000000002")],
             expired: 4,
             diverged: true,
+            trimmed: true,
             payload: Bytes::from_static(b"payload"),
         }
     }
@@ -158,7 +163,7 @@ mod tests {
         let batch = Message::Batch(part());
         assert_eq!(Envelope::decode(&Envelope::encode(&batch)), Ok(batch));
         let sources = SourceSet::from([(part().source, vec![Status::Live, Status::Return])]);
-        let control = Message::Control(Control { number: 9, sources });
+        let control = Message::Control(Control { number: 9, sources, catch_up: true });
         assert_eq!(Envelope::decode(&Envelope::encode(&control)), Ok(control));
     }
 
@@ -179,7 +184,8 @@ mod tests {
     fn control(sources: u32) -> Control {
         let id = |n| SourceId { stream: part().source.stream, shard: ShardId::new(format!("shardId-{n:012}")) };
         let status = |n| vec![if n % 3 == 0 { Status::Idle } else { Status::Live }, Status::Live];
-        Control { number: 7, sources: (0..sources).map(|n| (id(n), status(n))).collect() }
+        let sources = (0..sources).map(|n| (id(n), status(n))).collect();
+        Control { number: 7, sources, catch_up: true }
     }
 
     /// Above some 5,700 sources the item passed 400 KB, and no source set was ever committed again.

@@ -78,6 +78,8 @@ struct Entry {
     watermarks: Watermarks,
     status: Vec<Status>,
     in_set: bool,
+    /// A control record has named it; without this it is in the set as the child of one that was.
+    named: bool,
     ended: bool,
     /// Which emission of the open batch is being applied.
     open_emission: (u64, bool),
@@ -101,6 +103,8 @@ pub struct LaneState {
     forgive_unknown: bool,
     /// Accept every gap in records that arrived up to then, epoch milliseconds: an operator's decision.
     accept_until_ms: i64,
+    /// Records of the lane are lost, control records perhaps among them: nothing closes before one that catches up.
+    blind: bool,
 }
 
 impl LaneState {
@@ -115,6 +119,7 @@ impl LaneState {
             gaps: 0,
             forgive_unknown: false,
             accept_until_ms: i64::MIN,
+            blind: false,
         }
     }
 
@@ -135,17 +140,21 @@ impl LaneState {
 
     /// Whether every source of the set has ended.
     pub fn ended(&self) -> bool {
-        self.control > 0 && self.lows.ended()
+        self.control > 0 && !self.blind && self.lows.ended()
     }
 
-    /// Records of the lane are lost, or its state was discarded: the next gap of every source is accepted.
+    /// Records of the lane are lost, or its state was discarded: the next gap of every source is accepted, and the lane
+    /// closes nothing before a control record that catches up.
     pub fn forgive(&mut self) {
+        self.blind = true;
         self.forgive_unknown = true;
         self.sources.values_mut().filter(|s| !s.ended).for_each(|s| s.forgive = true);
     }
 
-    /// Accepts every gap in records that arrived up to a moment, epoch milliseconds by the stream's clock.
+    /// Accepts every gap in records that arrived up to a moment, epoch milliseconds by the stream's clock. Closes nothing
+    /// before a control record that catches up.
     pub fn accept_until(&mut self, ms: i64) {
+        self.blind = true;
         self.accept_until_ms = self.accept_until_ms.max(ms);
     }
 
@@ -183,6 +192,9 @@ impl LaneState {
         }
         if entry.open_parts == 0 && part.emission() != FIRST {
             loss.get_or_insert(Loss::again(part));
+        }
+        if entry.open_parts == 0 && part.trimmed {
+            loss.get_or_insert(Loss::Trimmed { source: part.source.clone(), n: part.n });
         }
         entry.open_parts = part.parts;
         entry.open_emission = part.emission();
@@ -235,15 +247,17 @@ impl LaneState {
     }
 
     /// Takes the leader's full source set, which arrived in the exchange stream at `arrived_ms`; a record seen before
-    /// is dropped (`false`).
+    /// is dropped (`None`). What it shows to be lost is counted.
     ///
     /// Ended sources that are out of the set are forgotten `keep_ms` after their END: by then no copy of their batches
     /// can be in the stream any more.
-    pub fn apply_control(&mut self, control: &Control, arrived_ms: i64, keep_ms: i64) -> bool {
-        if control.number <= self.control {
-            return false;
+    pub fn apply_control(&mut self, control: &Control, arrived_ms: i64, keep_ms: i64) -> Option<Vec<Loss>> {
+        let catches_up = self.blind && control.catch_up && control.number >= self.control;
+        if control.number <= self.control && !catches_up {
+            return None;
         }
         self.control = control.number;
+        let losses = if catches_up { self.catch_up(control, arrived_ms) } else { Vec::new() };
         let (kinds, reached) = (self.kinds, self.reached);
         for (id, status) in &control.sources {
             let entry = self.sources.entry(id.clone()).or_insert_with(|| Entry::new(kinds));
@@ -258,12 +272,31 @@ impl LaneState {
                     *slot = now;
                 }
             }
-            entry.in_set = true;
+            (entry.in_set, entry.named) = (true, true);
         }
         self.bury(control, arrived_ms, keep_ms);
         self.lows = Lows::of(kinds, self.sources.values());
         self.advance();
-        true
+        Some(losses)
+    }
+
+    /// A source that has left the set has ended, and all it ever put stands before this record: its END is lost. A
+    /// child that was never named may be younger than a set that still names an ended source.
+    fn catch_up(&mut self, control: &Control, arrived_ms: i64) -> Vec<Loss> {
+        self.blind = false;
+        let ended = |id: &SourceId| self.sources.get(id).is_some_and(|s| s.ended);
+        let older = control.sources.keys().any(ended);
+        let left = |id: &SourceId, s: &Entry| s.in_set && (s.named || !older) && !control.sources.contains_key(id);
+        let gone = |(id, s): &(&SourceId, &mut Entry)| !s.ended && left(id, s);
+        let mut losses = Vec::new();
+        for (source, entry) in self.sources.iter_mut().filter(gone) {
+            losses.push(Loss::End { source: source.clone(), epoch: entry.epoch, applied: entry.applied });
+            // What may still come of it is a repeat.
+            entry.restart(u64::MAX, u64::MAX);
+            (entry.ended, entry.ended_ms) = (true, arrived_ms);
+        }
+        self.gaps += losses.len() as u64;
+        losses
     }
 
     fn bury(&mut self, control: &Control, arrived_ms: i64, keep_ms: i64) {
@@ -277,7 +310,7 @@ impl LaneState {
 
     /// Moves the lane's watermarks to the minimum over the sources that count.
     fn advance(&mut self) {
-        if self.control == 0 {
+        if self.control == 0 || self.blind {
             return;
         }
         let ended = self.ended();

@@ -29,7 +29,8 @@ pub enum Loss {
         source: SourceId,
         /// The batch.
         n: u64,
-        /// Records of the whole batch that expired: at most so many are missing in the lane.
+        /// Records of the whole batch that expired. A lane without any part of an earlier emission misses at most so
+        /// many; one that had some of its parts keeps those, and misses whatever else the batch held for it.
         records: u64,
     },
     /// A batch came out otherwise when it was computed again, and was emitted so by policy: what an earlier emission
@@ -39,6 +40,22 @@ pub enum Loss {
         source: SourceId,
         /// The batch.
         n: u64,
+    },
+    /// Records of a source expired before anyone read them; nobody can say how many.
+    Trimmed {
+        /// The source.
+        source: SourceId,
+        /// The first batch behind them.
+        n: u64,
+    },
+    /// The last batches of a source are missing, its END among them.
+    End {
+        /// The source.
+        source: SourceId,
+        /// Its epoch.
+        epoch: u64,
+        /// The last batch applied.
+        applied: u64,
     },
     /// The lane's committed state was discarded, by setting or by an operator.
     Discarded,
@@ -51,12 +68,13 @@ impl Loss {
         if part.diverged { Self::Diverged { source, n } } else { Self::Expired { source, n, records: part.expired } }
     }
 
-    /// A name for metrics: `gap`, `expired`, `diverged` or `discarded`.
+    /// A name for metrics: `gap`, `expired`, `trimmed`, `diverged` or `discarded`.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Gap { .. } => "gap",
+            Self::Gap { .. } | Self::End { .. } => "gap",
             Self::Expired { .. } => "expired",
             Self::Diverged { .. } => "diverged",
+            Self::Trimmed { .. } => "trimmed",
             Self::Discarded => "discarded",
         }
     }
@@ -73,6 +91,12 @@ impl fmt::Display for Loss {
             }
             Self::Diverged { source, n } => {
                 write!(f, "batch {n} of {source} was emitted again with other content")
+            }
+            Self::End { source, epoch, applied } => {
+                write!(f, "batches after {applied} of {source} epoch {epoch} are lost with its end")
+            }
+            Self::Trimmed { source, n } => {
+                write!(f, "records of {source} expired unread before its batch {n}")
             }
             Self::Discarded => f.write_str("the committed state was discarded"),
         }

@@ -85,7 +85,7 @@ engine_metrics! {
     gaps: IntCounterVec = "batch_gaps_total" ["stream"]
         "Times a lane stopped its shard because batches were missing or differed; each retry counts.";
     incomplete: IntCounterVec = "lane_losses_total" ["stream", "reason"]
-        "Losses after which a lane went on with incomplete windows, by reason: gap, expired, diverged, partial (it keeps a part of an earlier emission) or discarded.";
+        "Losses after which a lane went on with incomplete windows, by reason: gap, expired, trimmed, diverged, partial (it keeps a part of an earlier emission) or discarded.";
     recomputed: IntCounterVec = "batches_recomputed_total" ["stream", "outcome"]
         "Cut batches computed again by a new owner, by outcome: same, expired (with fewer records), stopped or emitted (other bytes than its cut says, by the setting crc_mismatch).";
     watermark: GaugeVec = "source_watermark_timestamp_seconds" ["stream", "shard"]

@@ -194,6 +194,7 @@ mod tests {
             children: Vec::new(),
             expired: 0,
             diverged: false,
+            trimmed: false,
             payload: Bytes::new(),
         };
         let data = Envelope::encode(&Message::Batch(part));

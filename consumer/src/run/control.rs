@@ -61,16 +61,15 @@ pub(crate) struct SourceControl {
     still: BTreeMap<(String, &'static str), (i64, Instant)>,
 }
 
-/// Puts the committed control record again, for a shard whose lanes start without state: they close nothing before
-/// their first source set. Lanes that know its number drop it.
+/// Puts the committed control record again, for a shard whose lanes start without state or have lost records: they close
+/// nothing before a source set that misses nothing. Other lanes that know its number drop it.
 pub(crate) async fn tell_again(task: &ShardTask, lanes: Option<Lanes>) -> Result<(), DriveError> {
     let Some(lanes) = lanes else { return Ok(()) };
     let item = task.table.get(&task.state, KEY).await?;
-    // As it stands: whoever committed it encoded it for the lanes.
-    let Some(data) = item.as_ref().and_then(|i| i.bytes(DATA)) else { return Ok(()) };
-    if !matches!(Envelope::decode(data), Ok(Message::Control(_))) {
+    let Some(Ok(Message::Control(control))) = item.as_ref().and_then(|i| i.bytes(DATA)).map(Envelope::decode) else {
         return Ok(());
-    }
+    };
+    let data = Envelope::encode(&Message::Control(Control { catch_up: true, ..control }));
     let entries = lanes.within(task.context.range).into_iter().map(|lane| lane_entry(lanes, lane, data.clone()));
     let entries = entries.collect();
     put_all(&*task.log, task.stream(), entries, task.lease.lost(), |_| {}).await?;
@@ -134,7 +133,7 @@ impl SourceControl {
 
     async fn commit(&mut self, sources: SourceSet) -> Result<(), DriveError> {
         let last = self.committed.as_ref().map(|c| c.number);
-        let control = Control { number: last.unwrap_or_default() + 1, sources };
+        let control = Control { number: last.unwrap_or_default() + 1, sources, catch_up: false };
         let item = Item::new()
             .with(STATE_KEY, Value::string(KEY))
             .with("n", Value::number(control.number))

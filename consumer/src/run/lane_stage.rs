@@ -160,12 +160,11 @@ impl<R: Reducer> LaneStage<R> {
 
     fn apply_control(&mut self, lane: LaneId, control: &Control, arrived_ms: i64) -> Result<(), StageError> {
         let Some(state) = self.states.get_mut(&lane) else { return Ok(()) };
-        if !state.apply_control(control, arrived_ms, self.keep_ms) {
-            return Ok(());
-        }
+        let Some(losses) = state.apply_control(control, arrived_ms, self.keep_ms) else { return Ok(()) };
         let watermarks = state.watermarks();
         tracing::trace!(%lane, ?control, reached = ?watermarks, "control");
         self.moved = true;
+        losses.iter().for_each(|loss| self.incomplete(lane, loss, loss.name()));
         self.due = Some((lane, watermarks));
         Ok(())
     }

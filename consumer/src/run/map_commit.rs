@@ -49,6 +49,7 @@ impl<M: Mapper> MapRun<'_, M> {
             kpl: Kpl::code(self.task.reading.kpl),
             first_sub: records.first().map_or(0, |r| r.sub_sequence),
             last_sub: records.last().map(|r| r.sub_sequence),
+            trimmed: self.trimmed,
         };
         let (pending, pending_sub) = match (end, records.last()) {
             (End::Shard(_), _) => (Checkpoint::ShardEnd, 0),

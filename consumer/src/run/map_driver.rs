@@ -92,9 +92,12 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
                         run.batch(&[], true, &End::No).await?;
                     }
                 }
-                Some(Fetched::Trimmed { after }) => task.trimmed(&after),
+                Some(Fetched::Trimmed { after }) => {
+                    task.trimmed(&after);
+                    run.trimmed = true;
+                }
                 Some(end @ (Fetched::ShardEnd | Fetched::Gone)) => {
-                    task.ended(&end);
+                    run.trimmed |= task.ended(&end);
                     let records = waiting.take();
                     if !records.is_empty() {
                         run.batch(&records, true, &End::No).await?;

@@ -56,6 +56,8 @@ pub(super) struct MapRun<'a, M: Mapper> {
     pub(super) cut_at: Instant,
     /// Whether the row still shows a cut as pending.
     pub(super) unsettled: bool,
+    /// Whether records before the next batch may have expired unread.
+    pub(super) trimmed: bool,
     /// How far the records of all batches so far reach.
     reached: Watermarks,
 }
@@ -127,6 +129,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             saver,
             cut_at: Instant::now(),
             unsettled: again.is_some(),
+            trimmed: false,
             reached: own.map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)),
         };
         if let Some((cut, end)) = again {
@@ -164,6 +167,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         self.prepare(snapshot)?;
         // Some lanes may have been told by the first emission how far the batch reaches.
         let floor = Watermarks::from_slice(&cut.watermarks);
+        self.trimmed = cut.trimmed;
         let again = Again { expired, diverged: false, floor: (expired > 0).then_some(floor) };
         let mut computed = self.compute(&records, again, &end)?;
         if expired > 0 {
@@ -181,6 +185,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         self.reached = computed.reached;
         self.n = cut.n;
         (self.checkpoint, self.sub_sequence) = (behind.checkpoint, behind.sub_sequence);
+        self.trimmed = false;
         Ok(())
     }
 
@@ -236,6 +241,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             self.state = computed.next;
             self.reached = computed.reached;
             self.n += 1;
+            self.trimmed = false;
             if let Some(last) = records.last() {
                 self.checkpoint = Checkpoint::At(last.sequence.clone());
                 self.sub_sequence = last.sub_sequence;
@@ -290,6 +296,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
                 children: children.clone(),
                 expired: again.expired,
                 diverged: again.diverged,
+                trimmed: self.trimmed,
                 payload: payload.clone(),
             }))
         };

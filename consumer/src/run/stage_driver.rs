@@ -79,11 +79,11 @@ pub(crate) async fn drive(
                 }
                 Some(Fetched::Trimmed { after }) => {
                     task.trimmed(&after);
-                    run.stage.lost(ShardLoss::Trimmed);
+                    run.lost(lanes).await?;
                 }
                 Some(end @ (Fetched::ShardEnd | Fetched::Gone)) => {
                     if task.ended(&end) {
-                        run.stage.lost(ShardLoss::Trimmed);
+                        run.lost(lanes).await?;
                     }
                     run.commit(true).await?;
                     return Ok(Exit::ShardEnd);
@@ -139,10 +139,12 @@ impl<'a> StageRun<'a> {
         }
         if found.discarded {
             stage.lost(ShardLoss::Discarded);
-            control::tell_again(task, lanes).await?;
         }
         if let Some(Decision::AcceptGaps { until_ms }) = resolution.map(|r| r.decision) {
             stage.lost(ShardLoss::Accepted { until_ms });
+        }
+        if found.discarded || resolution.is_some() {
+            control::tell_again(task, lanes).await?;
         }
         let dirty = resolution.is_some() || found.discarded || found.inherited && !kept.is_empty();
         Ok(Self {
@@ -160,6 +162,12 @@ impl<'a> StageRun<'a> {
             committed: Instant::now(),
             at_end: false,
         })
+    }
+
+    /// Records expired unread. Told again whenever they are found missing, so until a commit behind them.
+    async fn lost(&mut self, lanes: Option<Lanes>) -> Result<(), DriveError> {
+        self.stage.lost(ShardLoss::Trimmed);
+        control::tell_again(self.task, lanes).await
     }
 
     fn due(&self) -> bool {

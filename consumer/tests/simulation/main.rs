@@ -114,3 +114,38 @@ fn lanes_stop_at_lost_batches_until_an_operator_lets_them_go_on() {
     };
     seeds::hold("lanes_stop_at_lost_batches_until_an_operator_lets_them_go_on", &seeds::wanted(5), expiry);
 }
+
+#[test]
+fn records_of_the_input_that_expired_unread_are_the_only_ones_missing_and_every_lane_is_told_once_by_each_source() {
+    let trim = async |mut world: World| {
+        let gone = world.trim_the_input().await?;
+        world.finish().await?;
+        let missing = world.what_is_missing(&world.counters().await?)?;
+        let told: Vec<u64> =
+            world.lanes().await?.values().map(|lane| lane.get("incomplete").copied().unwrap_or_default()).collect();
+        match missing == gone.records && told == [gone.sources; 8] {
+            true => Ok(()),
+            false => Err(format!("{missing} are missing, {gone:?}, lanes were told {told:?}")),
+        }
+    };
+    let test =
+        "records_of_the_input_that_expired_unread_are_the_only_ones_missing_and_every_lane_is_told_once_by_each_source";
+    seeds::hold(test, &seeds::wanted(20), trim);
+}
+
+#[test]
+fn batches_that_expired_before_a_lane_read_them_are_the_only_ones_missing_and_their_lanes_are_told() {
+    let trim = async |mut world: World| {
+        let gone = world.trim_the_exchange().await?;
+        world.finish().await?;
+        let missing = world.what_is_missing(&world.counters().await?)?;
+        let told: Vec<u64> =
+            world.lanes().await?.values().map(|lane| lane.get("incomplete").copied().unwrap_or_default()).collect();
+        match missing == gone && (gone == 0 || told.iter().all(|told| *told > 0)) {
+            true => Ok(()),
+            false => Err(format!("{missing} are missing, {gone} expired, lanes were told {told:?}")),
+        }
+    };
+    let test = "batches_that_expired_before_a_lane_read_them_are_the_only_ones_missing_and_their_lanes_are_told";
+    seeds::hold(test, &seeds::wanted(50), trim);
+}

@@ -68,6 +68,8 @@ pub(super) struct Batch {
     pub(super) expired: u64,
     #[prost(bool, tag = "11")]
     pub(super) diverged: bool,
+    #[prost(bool, tag = "12")]
+    pub(super) trimmed: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -76,6 +78,8 @@ pub(super) struct Control {
     pub(super) number: u64,
     #[prost(message, repeated, tag = "2")]
     pub(super) sources: Vec<Source>,
+    #[prost(bool, tag = "3")]
+    pub(super) catch_up: bool,
 }
 
 impl Source {
@@ -108,6 +112,7 @@ impl Batch {
             payload: part.payload.clone(),
             expired: part.expired,
             diverged: part.diverged,
+            trimmed: part.trimmed,
         }
     }
 
@@ -129,6 +134,7 @@ impl Batch {
             payload: self.payload,
             expired: self.expired,
             diverged: self.diverged,
+            trimmed: self.trimmed,
         })
     }
 }
@@ -139,7 +145,7 @@ impl Control {
             .sources
             .iter()
             .map(|(id, status)| Source::from_id(id, status.iter().map(|s| u32::from(s.code())).collect()));
-        Self { number: control.number, sources: sources.collect() }
+        Self { number: control.number, sources: sources.collect(), catch_up: control.catch_up }
     }
 
     pub(super) fn into_control(self) -> Result<super::Control, EnvelopeError> {
@@ -150,7 +156,7 @@ impl Control {
             let status = source.status.iter().map(|code| Status::from_code(i64::from(*code))).collect();
             (source.into_id(), status)
         });
-        Ok(super::Control { number: self.number, sources: sources.collect() })
+        Ok(super::Control { number: self.number, sources: sources.collect(), catch_up: self.catch_up })
     }
 }
 

@@ -24,13 +24,14 @@ fn batch(shard: u8, n: u64, mark: i64) -> BatchPart {
         children: vec![],
         expired: 0,
         diverged: false,
+        trimmed: false,
         payload: Bytes::new(),
     }
 }
 
 fn set(number: u64, shards: &[(u8, Status)]) -> Control {
     let sources: SourceSet = shards.iter().map(|(shard, status)| (source(*shard), vec![*status])).collect();
-    Control { number, sources }
+    Control { number, sources, catch_up: false }
 }
 
 fn lane() -> LaneState {
@@ -42,7 +43,7 @@ fn nothing_closes_before_the_first_source_set() {
     let mut lane = lane();
     lane.apply_part(&batch(1, 1, 100), 0).unwrap();
     assert_eq!(lane.watermarks().get(0), i64::MIN);
-    assert!(lane.apply_control(&set(1, &[(1, Status::Live)]), 0, 1_000));
+    assert!(lane.apply_control(&set(1, &[(1, Status::Live)]), 0, 1_000).is_some());
     assert_eq!(lane.watermarks().get(0), 100);
 }
 
@@ -232,7 +233,11 @@ fn the_minimum_kept_is_the_minimum_over_all_sources_whatever_happens_to_them() {
                         let statuses = vec![status(chance.random_range(0..3)), status(chance.random_range(0..3))];
                         sources.insert(source(shard), statuses);
                     }
-                    lane.apply_control(&Control { number: step + 1, sources }, i64::try_from(step).unwrap(), 50);
+                    lane.apply_control(
+                        &Control { number: step + 1, sources, catch_up: false },
+                        i64::try_from(step).unwrap(),
+                        50,
+                    );
                 }
                 1 if ends < 12 => {
                     let children = vec![source(12 + ends).shard];
@@ -259,4 +264,52 @@ fn the_minimum_kept_is_the_minimum_over_all_sources_whatever_happens_to_them() {
             assert_eq!(lane.ended(), ended, "seed {seed}, step {step}");
         }
     }
+}
+
+fn catch_up(number: u64, shards: &[(u8, Status)]) -> Control {
+    Control { catch_up: true, ..set(number, shards) }
+}
+
+/// Control records may be among the lost ones: a source that came back would have been left out of the minimum.
+#[test]
+fn a_lane_that_lost_records_closes_nothing_before_a_set_that_misses_nothing() {
+    let mut lane = lane();
+    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Idle)]), 0, 1_000);
+    lane.apply_part(&batch(1, 1, 10), 0).unwrap();
+    lane.forgive();
+    lane.apply_part(&batch(1, 5, 50), 0).unwrap();
+    assert!(lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Idle)]), 0, 1_000).is_none(), "an old one");
+    lane.apply_control(&set(3, &[(1, Status::Live), (2, Status::Idle)]), 0, 1_000);
+    assert_eq!(lane.watermarks().get(0), 10, "a later one may be lost too");
+    lane.apply_control(&catch_up(3, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
+    lane.apply_part(&batch(2, 7, 30), 0).unwrap();
+    assert_eq!(lane.watermarks().get(0), 30);
+}
+
+/// It was held for live for ever, and the lane never closed anything again.
+#[test]
+fn a_source_whose_end_was_lost_is_over_with_the_set_that_no_longer_names_it_and_its_repeats_are_dropped() {
+    let mut lane = lane();
+    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
+    lane.apply_part(&batch(1, 1, 10), 0).unwrap();
+    lane.apply_part(&batch(2, 1, 10), 0).unwrap();
+    lane.forgive();
+    let lost = lane.apply_control(&catch_up(4, &[(2, Status::Live)]), 0, 1_000).unwrap();
+    assert!(matches!(&lost[..], [Loss::End { applied: 1, .. }]), "{lost:?}");
+    lane.apply_part(&batch(2, 2, 90), 0).unwrap();
+    assert_eq!(lane.watermarks().get(0), 90);
+    assert_eq!(lane.apply_part(&batch(1, 2, 20), 0), Ok(Applied::Repeat));
+}
+
+#[test]
+fn a_child_that_is_younger_than_the_set_that_catches_up_is_waited_for() {
+    let mut lane = lane();
+    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
+    lane.forgive();
+    let end = BatchPart { end: true, children: vec![ShardId::new("shard-3")], ..batch(1, 4, 10) };
+    lane.apply_part(&end, 0).unwrap();
+    lane.apply_part(&batch(2, 1, 90), 0).unwrap();
+    // Written before the leader saw the END.
+    let lost = lane.apply_control(&catch_up(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000).unwrap();
+    assert_eq!((lost, lane.watermarks().get(0)), (vec![], 10));
 }

@@ -23,6 +23,8 @@ pub(super) struct Lane {
     forgive_unknown: bool,
     #[prost(sint64, optional, tag = "6")]
     accept_until_ms: Option<i64>,
+    #[prost(bool, tag = "7")]
+    blind: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -57,6 +59,8 @@ struct Source {
     ended_ms: i64,
     #[prost(bool, tag = "15")]
     open_diverged: bool,
+    #[prost(bool, tag = "16")]
+    named: bool,
 }
 
 impl Lane {
@@ -77,6 +81,7 @@ impl Lane {
             open_diverged: entry.open_emission.1,
             forgive: entry.forgive,
             ended_ms: entry.ended_ms,
+            named: entry.named,
         });
         Self {
             control: state.control,
@@ -85,6 +90,7 @@ impl Lane {
             gaps: state.gaps,
             forgive_unknown: state.forgive_unknown,
             accept_until_ms: (state.accept_until_ms != i64::MIN).then_some(state.accept_until_ms),
+            blind: state.blind,
         }
     }
 
@@ -104,6 +110,7 @@ impl Lane {
                 open_emission: (s.open_expired, s.open_diverged),
                 forgive: s.forgive,
                 ended_ms: s.ended_ms,
+                named: s.named,
             };
             (id, entry)
         });
@@ -117,6 +124,7 @@ impl Lane {
             gaps: self.gaps,
             forgive_unknown: self.forgive_unknown,
             accept_until_ms: self.accept_until_ms.unwrap_or(i64::MIN),
+            blind: self.blind,
         }
     }
 }

@@ -146,8 +146,14 @@ impl MemoryLog {
 
     /// Every record of a stream, shard by shard, for oracles.
     pub fn dump(&self, stream: &str) -> Vec<Record> {
+        self.dump_by_shard(stream).into_iter().flat_map(|(_, records)| records).collect()
+    }
+
+    /// The records of each shard of a stream, expired ones too, for oracles.
+    pub fn dump_by_shard(&self, stream: &str) -> Vec<(ShardId, Vec<Record>)> {
         let streams = self.lock();
-        streams.get(stream).into_iter().flat_map(|s| s.shards.iter().flat_map(|m| m.records.clone())).collect()
+        let shards = streams.get(stream).into_iter().flat_map(|s| &s.shards);
+        shards.map(|m| (m.shard.id.clone(), m.records.clone())).collect()
     }
 
     /// Index of a shard, and of the record that reading begins with.

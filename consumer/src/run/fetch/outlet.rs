@@ -111,8 +111,12 @@ impl Outlet {
         self.send(Fetched::Page { records: ready, behind_ms, asked }).await
     }
 
-    /// Tells how the shard ended.
+    /// Tells how the shard ended. When not even the record that reading began at was there, those behind it may have
+    /// expired with it.
     pub(super) async fn end(&mut self, end: Fetched) -> Result<(), Closed> {
+        if let (Some(after), Fetched::ShardEnd) = (self.expected.take(), &end) {
+            self.send(Fetched::Trimmed { after }).await?;
+        }
         self.send(end).await
     }
 

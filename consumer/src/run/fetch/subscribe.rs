@@ -14,13 +14,15 @@ use tokio::time::Instant;
 use super::outlet::{Closed, Outlet};
 use super::{Fetched, Place};
 use crate::log::{ConsumerId, Event, LogError, Subscription};
-use crate::shard::Position;
+use crate::shard::{Position, SequenceNumber};
 
 /// A subscription younger than this refuses the next one.
 const APART: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(60);
 /// A subscription says every few seconds that nothing is there; one that does not is cut off without knowing it.
 const SILENCE: Duration = Duration::from_secs(30);
+/// No stream keeps its records for less: what was put since the tip was seen is still there.
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// Subscribes to one shard.
 pub(super) struct Subscriber {
@@ -31,6 +33,10 @@ pub(super) struct Subscriber {
     ends: watch::Receiver<Option<Instant>>,
     registered: Option<ConsumerId>,
     pause: Duration,
+    /// The last Kinesis record seen, sent on or not.
+    last: Option<SequenceNumber>,
+    /// When nothing was unread.
+    tip: Option<Instant>,
 }
 
 /// How a subscription ended.
@@ -44,7 +50,16 @@ enum End {
 
 impl Subscriber {
     pub(super) fn new(place: Place, consumer: &str, outlet: Outlet, ends: watch::Receiver<Option<Instant>>) -> Self {
-        Self { place, consumer: consumer.to_owned(), outlet, ends, registered: None, pause: APART }
+        Self {
+            place,
+            consumer: consumer.to_owned(),
+            outlet,
+            ends,
+            registered: None,
+            pause: APART,
+            last: None,
+            tip: None,
+        }
     }
 
     /// Reads to the shard's end, which it tells, or until nobody listens.
@@ -76,6 +91,17 @@ impl Subscriber {
                 End::Failed(e) => self.wait_longer(&e),
             }
             tokio::time::sleep_until(asked + self.pause).await;
+            self.seek_again();
+        }
+    }
+
+    /// Where records may have expired meanwhile, the next subscription begins at the last record seen, which the outlet
+    /// leaves out; another one in its place shows that they have.
+    fn seek_again(&mut self) {
+        let nothing_expired = self.tip.is_some_and(|tip| tip.elapsed() < RETENTION);
+        if let (Some(last), false) = (self.last.clone(), nothing_expired) {
+            self.outlet.again_at(last.clone());
+            self.place.position = Position::At(last);
         }
     }
 
@@ -114,6 +140,12 @@ impl Subscriber {
                 Some(Err(e)) => return Ok(End::Failed(e)),
                 Some(Ok(Event { records, continuation, behind_ms })) => {
                     let last = continuation.is_none();
+                    if let Some(record) = records.last() {
+                        self.last = Some(record.sequence.clone());
+                    }
+                    if behind_ms == 0 {
+                        self.tip = Some(Instant::now());
+                    }
                     // An event may have waited long on its way: what it saw is sure only as of the subscription.
                     self.outlet.page(records, behind_ms, asked, last).await?;
                     match continuation {

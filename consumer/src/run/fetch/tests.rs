@@ -227,6 +227,20 @@ async fn a_shard_that_the_stream_no_longer_has_is_gone_and_a_missing_stream_is_n
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_closed_shard_of_which_nothing_is_left_is_told_before_its_end() {
+    // Bug: the end was told alone, as if everything had been read.
+    let log = Scripted::new();
+    let read = log.put("0").await;
+    let lost = log.put("1").await;
+    log.log.split(STREAM, &shard_id());
+    log.log.trim(STREAM, &shard_id(), &lost);
+    for by in [Fetch::Polling, fan_out()] {
+        let told = texts(&mut fetch_by(by, &log, &Checkpoint::At(read.clone()), 0)).await;
+        assert_eq!(told, [format!("trimmed after {read}"), "ShardEnd".to_owned()]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_closed_shard_ends_behind_its_last_record() {
     let log = Scripted::new();
     log.put("0").await;
@@ -338,6 +352,41 @@ async fn a_subscription_that_a_zombie_takes_is_taken_back_and_nothing_is_lost() 
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
     assert_eq!(seen, [["0", "1"], ["0", "1"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_expired_between_two_subscriptions_are_told() {
+    // Bug: the next subscription began behind the last record seen, where nothing showed that others had been there.
+    let log = Scripted::new();
+    let mut put = Vec::new();
+    for n in 0..9_000 {
+        put.push(log.put(n.to_string()).await);
+    }
+    // The stage takes nothing, so the subscription is not at the tip when another takes its place.
+    let mut pages = fetch_by(fan_out(), &log, &Checkpoint::TrimHorizon, 0);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let consumer = ConsumerId::new(STREAM, "c");
+    drop(log.log.subscribe(&consumer, &shard_id(), &Position::TrimHorizon).await.unwrap());
+    log.log.trim(STREAM, &shard_id(), &put[8_000]);
+    let told = texts(&mut pages).await;
+    let at = told.iter().position(|text| text.starts_with("trimmed")).expect("not told");
+    assert!(at < 8_000, "{at} records were given before");
+    assert_eq!(told[at..at + 2], [format!("trimmed after {}", put[at - 1]), "8001".to_owned()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_was_quiet_for_longer_than_records_are_kept_is_not_called_trimmed() {
+    let log = Scripted::new();
+    let last = log.put("0").await;
+    let mut pages = fetch_by(fan_out(), &log, &Checkpoint::TrimHorizon, 0);
+    assert_eq!(texts(&mut pages).await, ["0"]);
+    let quiet = tokio::time::Instant::now() + Duration::from_secs(30 * 3600);
+    while tokio::time::Instant::now() < quiet {
+        pages.recv().await.unwrap();
+    }
+    log.log.trim(STREAM, &shard_id(), &last);
+    log.put("1").await;
+    assert_eq!(texts(&mut pages).await, ["1"]);
 }
 
 #[tokio::test(start_paused = true)]

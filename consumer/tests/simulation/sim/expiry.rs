@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl World {
     /// Puts `count` records, a tenth of a second apart.
-    async fn produce_slowly(&mut self, count: u32) {
+    pub(crate) async fn produce_slowly(&mut self, count: u32) {
         for _ in 0..count {
             self.produce(1).await;
             tokio::time::sleep(SECOND / 10).await;

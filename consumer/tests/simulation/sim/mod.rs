@@ -1,7 +1,7 @@
 //! The simulated world, shared by the simulation and by the proof that its oracle can fail (`tests/planted`).
 //!
-//! `world` makes streams, tables and workers and keeps the books; `storm` does to them what can go wrong, `expiry` what retention does; `port` is a
-//! worker's way to the services, where calls fail; `audit` watches every row that is written; `job` is the small job
+//! `world` makes streams, tables and workers and keeps the books; `storm` does to them what can go wrong, `expiry`
+//! and `trim` what retention does; `port` (with `push` for subscriptions) is a worker's way to the services, where calls fail; `audit` watches every row that is written; `job` is the small job
 //! that runs; `oracle` judges at the end, knowing only what was put into the input stream. `seeds` runs many of them.
 
 pub(crate) mod audit;
@@ -13,6 +13,7 @@ pub(crate) mod port;
 pub(crate) mod push;
 pub(crate) mod seeds;
 pub(crate) mod storm;
+pub(crate) mod trim;
 pub(crate) mod world;
 
 use std::sync::{Arc, Mutex, PoisonError};

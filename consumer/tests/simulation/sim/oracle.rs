@@ -28,18 +28,24 @@ impl World {
         inspect::parts(&table, &tables(), &stream).await.map_err(|e| e.to_string())
     }
 
-    /// The counters of all committed lanes.
+    /// The counters of every committed lane.
+    pub(crate) async fn lanes(&self) -> Result<BTreeMap<String, Counts>, String> {
+        let mut lanes = BTreeMap::new();
+        for (key, bytes) in self.parts(EXCHANGE).await? {
+            if let Some(lane) = key.strip_prefix("lane-") {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let (_, counts) = text.split_once('\n').ok_or("lane state")?;
+                lanes.insert(lane.to_owned(), parse_counts(counts));
+            }
+        }
+        Ok(lanes)
+    }
+
+    /// The counters of all committed lanes, summed.
     pub(crate) async fn counters(&self) -> Result<Counts, String> {
         let mut all = Counts::new();
-        for (key, bytes) in self.parts(EXCHANGE).await? {
-            if !key.starts_with("lane-") {
-                continue;
-            }
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            let (_, counts) = text.split_once('\n').ok_or("lane state")?;
-            for (name, n) in parse_counts(counts) {
-                *all.entry(name).or_default() += n;
-            }
+        for (name, n) in self.lanes().await?.into_values().flatten() {
+            *all.entry(name).or_default() += n;
         }
         Ok(all)
     }

@@ -87,7 +87,7 @@ impl World {
         }
     }
 
-    async fn reshard(&mut self, stream: &str) {
+    pub(crate) async fn reshard(&mut self, stream: &str) {
         let open: Vec<Shard> = self.log.shards(stream).await.unwrap().into_iter().filter(|s| !s.closed).collect();
         let pick = self.chance.random_range(0..open.len());
         if open.len() < 4 && self.chance.random_bool(0.6) {

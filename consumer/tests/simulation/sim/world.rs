@@ -101,7 +101,8 @@ impl World {
             horizons: Horizons::default(),
             one_kind: false,
             // Not drawn from `chance`: the storm of a seed is the same however its streams are read.
-            pushed: [&[][..], &[INPUT], &[EXCHANGE, EVIDENCE], &[INPUT, EXCHANGE, EVIDENCE]][seed as usize % 4].to_vec(),
+            pushed: [&[][..], &[INPUT], &[EXCHANGE, EVIDENCE], &[INPUT, EXCHANGE, EVIDENCE]][seed as usize % 4]
+                .to_vec(),
             lanes: Lanes::new(8).unwrap(),
             books: Books::default(),
             started: 0,
