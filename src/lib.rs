@@ -3,7 +3,7 @@
 //! The program as a library, so that its parts can be tested and measured. The data's way: [`collect`] (the door) →
 //! flows stream → [`stage::aggregate`] → exchange stream → [`stage::detect`] → evidence stream → [`stage::correlate`] →
 //! [`webhook`]. [`app`] wires these; [`command`] is what a person calls; [`embedded`] is Kinesis and DynamoDB inside the
-//! process. Around them: [`config`], [`topology`], [`metrics`], [`admin`], [`simulate`], [`convert`], [`aws`],
+//! process. Around them: [`config`], [`topology`], [`metrics`], [`admin`], [`simulate`], [`backtest`], [`convert`], [`aws`],
 //! [`telemetry`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -19,6 +19,7 @@ macro_rules! crash_point {
 pub mod admin;
 pub mod app;
 pub mod aws;
+pub mod backtest;
 pub mod cli;
 pub mod collect;
 pub mod command;

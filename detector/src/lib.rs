@@ -3,9 +3,10 @@
 //! Pure: no clock, no I/O, no async, no chance, no logging. Values in, values out, the same for the same input; all
 //! state round-trips through serde exactly.
 //!
-//! Reading order: [`pane`] (the mergeable unit), [`settings`], [`topology`], [`season`] (what is usual at
-//! this time of day), [`lane`] (all pairs of one lane: windows, baselines, tests), [`evidence`] (what a lane says about a step), [`correlate`] (one owner: incidents and verdicts),
-//! [`event`] (what the outside hears). [`window`] is the sliding sum, [`feed`] names the kinds of input.
+//! Reading order: [`pane`] (the mergeable unit), [`settings`], [`topology`], [`season`] (what is usual at this time of
+//! day), [`lane`] (all pairs of one lane: windows, baselines, tests), [`evidence`] (what a lane says about a step),
+//! [`correlate`] (one owner: incidents and verdicts), [`event`] (what the outside hears). [`window`] is the sliding sum,
+//! [`feed`] names the kinds of input. Apart from these: [`series`].
 //!
 //! Limits: traffic that stops (`Signal::Silence`) is not judged, and a lane never retires a pair. A pair takes about 5 KB of
 //! a lane's state, and about 100 bytes of every page.
@@ -21,6 +22,7 @@ mod map;
 pub mod pane;
 mod score;
 pub mod season;
+pub mod series;
 pub mod settings;
 pub mod topology;
 pub mod window;

@@ -1,5 +1,6 @@
 //! What each command does. One file per command; here: who is called, and how failures leave the program.
 
+mod backtest;
 mod collect;
 mod config;
 #[cfg(feature = "embedded")]
@@ -91,6 +92,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Run(args) => run::run(args).await,
         Command::Collect(args) => collect::run(args).await,
         Command::Simulate(args) => simulate::run(&args),
+        Command::Backtest(args) => backtest::run(&args),
         Command::Config(command) => config::run(command),
         Command::Webhook(command) => webhook::run(command).await,
         Command::Leases(command) => leases::run(command).await,

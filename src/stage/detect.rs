@@ -161,10 +161,9 @@ impl Reducer for Detect {
         if mark == i64::MIN {
             return Ok(Vec::new());
         }
-        let judged = lane.detector.close(FeedKind::Reports, mark);
-        steps_judged.inc_by(judged.iter().map(|e| e.steps).sum());
-        let encoded = judged.iter().map(|e| Bytes::from(evidence::encode(index, &lane.topology_hash, e)));
-        Ok(encoded.collect())
+        let (steps, said) = judge(index, &mut lane.detector, &lane.topology_hash, mark);
+        steps_judged.inc_by(steps);
+        Ok(said)
     }
 
     fn pages(&mut self, lane: LaneId) -> Result<Vec<(PageName, Option<Bytes>)>, StageError> {
@@ -205,6 +204,19 @@ impl Reducer for Detect {
 
 fn page_name(key: PageKey) -> Result<PageName, StageError> {
     PageName::new(key.to_string()).map_err(|e| StageError::with("baselines", e))
+}
+
+/// Judges every step of a lane that ends at or before the mark (epoch ms): the number of steps, and what the lane says
+/// about them as records of the evidence stream.
+pub(in crate::stage) fn judge(
+    lane: u16,
+    detector: &mut LaneDetector,
+    topology_hash: &[u8],
+    mark_ms: i64,
+) -> (u64, Vec<Bytes>) {
+    let judged = detector.close(FeedKind::Reports, mark_ms);
+    let steps = judged.iter().map(|e| e.steps).sum();
+    (steps, judged.iter().map(|e| Bytes::from(evidence::encode(lane, topology_hash, e))).collect())
 }
 
 impl Account {

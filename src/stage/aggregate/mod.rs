@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 pub use state::SourceState;
 
 use super::rules::Rules;
-pub(in crate::stage) use panes::BatchPanes;
+pub(in crate::stage) use panes::{BatchPanes, lane_of};
 
 /// Version of the mapping's meaning; raised when the same records would give other bytes.
 const SEMANTICS: u32 = 1;

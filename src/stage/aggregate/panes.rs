@@ -92,15 +92,8 @@ impl<'a> BatchPanes<'a> {
         }
     }
 
-    /// Both directions of a pair share a lane.
     fn lane(&self, src: End, dst: End) -> LaneId {
-        let (a, b) = (self.id(src), self.id(dst));
-        let (low, high) = if a <= b { (a, b) } else { (b, a) };
-        let mut key = Vec::with_capacity(low.len() + high.len() + 1);
-        key.extend_from_slice(low.as_bytes());
-        key.push(0);
-        key.extend_from_slice(high.as_bytes());
-        self.lanes.of(&key)
+        lane_of(self.lanes, self.id(src), self.id(dst))
     }
 
     /// Splits what adds up over the panes of the interval.
@@ -232,6 +225,16 @@ impl<'a> BatchPanes<'a> {
         let vpcs = self.rules.topology.subnets().iter().map(|s| s.vpc.as_str()).chain(std::iter::repeat(""));
         self.ends().zip(vpcs).map(|(end, vpc)| convert::subnet_to_wire(&end, vpc)).collect()
     }
+}
+
+/// The lane of a pair by the ids of its ends; both directions share one.
+pub(in crate::stage) fn lane_of(lanes: Lanes, a: &str, b: &str) -> LaneId {
+    let (low, high) = if a <= b { (a, b) } else { (b, a) };
+    let mut key = Vec::with_capacity(low.len() + high.len() + 1);
+    key.extend_from_slice(low.as_bytes());
+    key.push(0);
+    key.extend_from_slice(high.as_bytes());
+    lanes.of(&key)
 }
 
 fn address_hash(ip: IpAddr) -> u64 {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use outbox::{Deliveries, Entry, Outbox, Outlet, Printer};
 
 use crate::convert::event::to_proto;
-use crate::convert::evidence;
+use crate::convert::{ConvertError, evidence};
 use crate::metrics::pipeline::PipelineMetrics;
 
 /// Key of the state part.
@@ -49,6 +49,13 @@ impl Body {
         let chunk = Chunk::decode(bytes, Kind::Correlate, STATE_VERSION).map_err(|e| StageError::with(failed, e))?;
         postcard::from_bytes(&chunk.body).map_err(|e| StageError::with(failed, e))
     }
+}
+
+/// Gives the correlator one record of the evidence stream: the lane that spoke, and whether it has ended.
+pub(in crate::stage) fn hear(correlator: &mut Correlator, record: &[u8]) -> Result<(u16, bool), ConvertError> {
+    let (lane, said) = evidence::decode(record)?;
+    correlator.apply(lane, &said);
+    Ok((lane, said.last))
 }
 
 /// The stage.
@@ -127,10 +134,9 @@ impl Stage for Correlate {
 
     fn process(&mut self, record: &Record) -> Result<(), StageError> {
         self.changed = true;
-        match evidence::decode(&record.data) {
-            Ok((lane, said)) => {
-                self.correlator.apply(lane, &said);
-                if said.last {
+        match hear(&mut self.correlator, &record.data) {
+            Ok((lane, last)) => {
+                if last {
                     self.ended.insert(lane);
                 }
                 self.advance()
