@@ -53,6 +53,7 @@ impl Leader {
         };
         let known: BTreeSet<String> = tables.iter().flat_map(names).collect();
         self.leases.retain(|name| known.contains(name));
+        self.rates.retain(|name| known.contains(name));
         self.ring_bells().await;
         Ok(())
     }
@@ -82,7 +83,7 @@ impl Leader {
             still: self.leases.age(&name, row.counter),
             handing,
             gone: self.parts.config.alone && holder.is_some_and(|holder| !members.iter().any(|m| m.seat.id == *holder)),
-            bytes_per_second: row.bytes_per_second,
+            bytes_per_second: self.rates.level(&name, row.bytes_per_second),
             settled: self.moved.contains_key(&name),
         }
     }

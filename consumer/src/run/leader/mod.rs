@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::assign::WorkerView;
 pub(crate) use self::lock::{Lock, Standing};
-use self::observed::Observed;
+use self::observed::{Levelled, Observed};
 use self::sync::StreamSync;
 use super::beat::strike_off;
 use super::control::SourceControl;
@@ -68,6 +68,8 @@ pub(crate) struct Leader {
     /// The last term that was begun.
     term: u64,
     leases: Observed,
+    /// What the leases weigh, by stream and shard.
+    rates: Levelled,
     workers: Observed,
     /// Since when each hand-over has been going on, by stream, shard and owners.
     hand_overs: BTreeMap<String, Instant>,
@@ -106,6 +108,7 @@ impl Leader {
             standby,
             term: 0,
             leases: Observed::default(),
+            rates: Levelled::default(),
             workers: Observed::default(),
             hand_overs: BTreeMap::new(),
             moved: BTreeMap::new(),
