@@ -63,6 +63,9 @@ struct Args {
     /// Seconds of each run over the wire.
     #[arg(long, default_value_t = 120)]
     seconds: u64,
+    /// Tell of every move of a lease on standard error.
+    #[arg(long)]
+    moves: bool,
     /// Print JSON, an object per size, instead of the tables.
     #[arg(long)]
     json: bool,
@@ -70,7 +73,8 @@ struct Args {
 
 fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::ERROR).init();
+    let level = if args.moves { tracing::Level::INFO } else { tracing::Level::ERROR };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).init();
     if !args.wire.is_empty() {
         let (runtime, time) = (tokio::runtime::Runtime::new()?, Duration::from_secs(args.seconds));
         for shards in &args.wire {
@@ -97,22 +101,35 @@ fn main() -> Result<(), Failure> {
 async fn measure(size: Size, args: &Args) -> Result<Measured, Failure> {
     let (began, stretch) = (SystemTime::now(), Duration::from_secs(args.minutes * 60));
     let mut world = World::new(size, args.seed);
+    let (clock, shards) = (tokio::time::Instant::now(), size.shards);
+    let tell = |what: &str| {
+        let run = began.elapsed().unwrap_or_default();
+        eprintln!(
+            "{shards} shards: {what} at {:.0} s, after {:.0} s",
+            clock.elapsed().as_secs_f64(),
+            run.as_secs_f64()
+        );
+    };
     world.start()?;
     let start = world.converge().await?;
+    tell("leases rest");
     world.produce().await?;
     sleep(WARM_UP).await;
     world.meter.reset();
     sleep(stretch).await;
+    tell("full load measured");
     let full = Load::of(&world.meter, stretch);
     let stored = |name: TableName| world.meter.stored(&name).1;
     let lease_bytes = [INPUT, EXCHANGE, EVIDENCE].map(|stream| stored(world.tables.leases(stream))).iter().sum();
     let state = world.tables.state();
-    let parts = ["beats", "control", "once", "chunks"];
+    let parts = ["beats", "control", "once"].into_iter().chain(port::CHUNKS);
     let parts = parts.map(|kind| stored(TableName { name: format!("{}#{kind}", state.name), key: state.key }));
+    let state_bytes = parts.sum();
     world.quiet();
     sleep(WARM_UP).await;
     world.meter.reset();
     sleep(stretch).await;
+    tell("idleness measured");
     let idle = Load::of(&world.meter, stretch);
     let lost_leases = world.kill_one().await?;
     let loss = world.converge().await?;
@@ -124,7 +141,7 @@ async fn measure(size: Size, args: &Args) -> Result<Measured, Failure> {
         full,
         idle,
         lease_bytes,
-        state_bytes: parts.iter().sum(),
+        state_bytes,
         late: world.log.late(),
         cpu: began.elapsed()?,
     })

@@ -42,15 +42,41 @@ impl Port {
             return table.clone();
         }
         let kind = match key.split('/').next().unwrap_or_default() {
-            "leader" | "worker" | "workers" => "beats",
+            "leader" | "worker" | "workers" | "fleet" => "beats",
             "control" => "control",
             "snapshot" => "once",
             _ if key.ends_with("/epoch") => "once",
-            _ => "chunks",
+            _ => chunk(key),
         };
         TableName { name: format!("{}#{kind}", table.name), key: table.key }
     }
 }
+
+/// What a chunk belongs to, and whether it is a delta: `…/PART/PLACE/INDEX`.
+fn chunk(key: &str) -> &'static str {
+    let mut names = key.rsplit('/').skip(1);
+    let (place, part) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    match (part.split(['-', '@']).next().unwrap_or_default(), place.starts_with('d')) {
+        ("lane", true) => "chunks lane delta",
+        ("lane", false) => "chunks lane base",
+        ("marks", true) => "chunks marks delta",
+        ("marks", false) => "chunks marks base",
+        ("directory", _) => "chunks directory",
+        ("shardId", _) => "chunks source",
+        _ => "chunks other",
+    }
+}
+
+/// Every kind of [`chunk`].
+pub(crate) const CHUNKS: [&str; 7] = [
+    "chunks lane delta",
+    "chunks lane base",
+    "chunks marks delta",
+    "chunks marks base",
+    "chunks directory",
+    "chunks source",
+    "chunks other",
+];
 
 #[async_trait::async_trait]
 impl Table for Port {

@@ -1,5 +1,6 @@
 //! What was measured of one size, and the tables of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flowshift_consumer::table::metered::{Metered, Operation, Usage};
@@ -13,12 +14,14 @@ const READ_PRICE: f64 = 0.125;
 const HOURS_PER_MONTH: f64 = 720.0;
 
 /// Units of one stretch of time, per hour.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Load {
     pub(crate) input_rows: f64,
     pub(crate) exchange_rows: f64,
     pub(crate) evidence_rows: f64,
     pub(crate) chunks: f64,
+    /// The same by what the chunks belong to.
+    pub(crate) kinds: BTreeMap<String, f64>,
     pub(crate) others: f64,
     pub(crate) scans: f64,
     pub(crate) other_reads: f64,
@@ -37,13 +40,16 @@ impl Load {
                 t if t.ends_with(&format!("leases-{INPUT}")) => &mut load.input_rows,
                 t if t.ends_with(&format!("leases-{EXCHANGE}")) => &mut load.exchange_rows,
                 t if t.ends_with(&format!("leases-{EVIDENCE}")) => &mut load.evidence_rows,
-                t if t.ends_with("#chunks") => &mut load.chunks,
+                t if t.contains("#chunks") => &mut load.chunks,
                 _ => &mut load.others,
             };
             *place += written;
             let reads = if operation == Operation::Scan { &mut load.scans } else { &mut load.other_reads };
             *reads += read_units as f64 * per_hour;
-            if table.ends_with("#chunks") && operation == Operation::Put {
+            if let Some((_, kind)) = table.split_once("#chunks ") {
+                *load.kinds.entry(kind.to_owned()).or_default() += written;
+            }
+            if table.contains("#chunks") && operation == Operation::Put {
                 load.chunk_bytes += bytes as f64 * per_hour;
             }
         }
@@ -65,7 +71,7 @@ impl Load {
 
     fn json(&self) -> Value {
         json!({"write_units_per_hour": self.writes(), "input_rows": self.input_rows, "exchange_rows": self.exchange_rows,
-            "evidence_rows": self.evidence_rows, "chunks": self.chunks, "beats_and_others": self.others,
+            "evidence_rows": self.evidence_rows, "chunks": self.chunks, "chunks_of": self.kinds, "beats_and_others": self.others,
             "read_units_per_hour": self.reads(), "scans": self.scans, "chunk_bytes_per_hour": self.chunk_bytes,
             "dollars_per_month": self.dollars()})
     }
