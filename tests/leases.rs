@@ -166,6 +166,7 @@ fn batch_after_a_gap(kinesis: &str, lease: &Value) -> Vec<u8> {
         children: Vec::new(),
         expired: 0,
         diverged: false,
+        trimmed: false,
         payload: Bytes::new(),
     };
     Envelope::encode(&Message::Batch(part)).to_vec()
