@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use flowshift_consumer::commit::{Chunks, Part};
 use flowshift_consumer::lease::{Checkpoint, LeaseRow, attribute};
-use flowshift_consumer::log::StreamId;
+use flowshift_consumer::log::memory::MemoryLog;
+use flowshift_consumer::log::{Log, StreamId};
 use flowshift_consumer::table::memory::MemoryTable;
 use flowshift_consumer::table::{Condition, Item, Table, TableError, TableName, Update};
 
 use super::Violations;
-use super::world::{EPOCH_MS, tables};
+use super::world::{EPOCH_MS, INPUT, tables};
 
 /// What outlives rows.
 #[derive(Debug, Default)]
@@ -28,6 +29,7 @@ pub(crate) struct Ledger {
 #[derive(Debug)]
 pub(crate) struct Audited {
     pub(crate) table: Arc<MemoryTable>,
+    pub(crate) log: Arc<MemoryLog>,
     pub(crate) worker: String,
     pub(crate) violations: Violations,
     pub(crate) books: Books,
@@ -95,6 +97,26 @@ impl Audited {
             self.parts(table, &named.map_err(|e| format!("its directory cannot be read: {e}"))?)?;
         }
         self.cut(table, &new)
+    }
+
+    /// A row goes only when the stream no longer has the shard and every child has what it needs.
+    async fn deleted(&self, table: &TableName, row: &Item) -> Result<(), String> {
+        let read = |item: &Item| LeaseRow::read(item).map_err(|e| e.to_string());
+        let Some(row) = read(row)? else { return Ok(()) };
+        if row.checkpoint != Checkpoint::ShardEnd {
+            return Err(format!("it was read up to {}", row.checkpoint));
+        }
+        let stream = table.name.rsplit('-').next().unwrap_or_default();
+        if self.log.shards(stream).await.map_err(|e| e.to_string())?.iter().any(|shard| shard.id == row.shard) {
+            return Err("the stream still has it".into());
+        }
+        for item in self.table.scan(table).await.map_err(|e| e.to_string())? {
+            let Some(child) = read(&item)?.filter(|child| child.parents.contains(&row.shard)) else { continue };
+            if child.manifest.is_none() || stream == INPUT && child.cut.is_none() {
+                return Err(format!("its child {} has no state of its own", child.shard));
+            }
+        }
+        Ok(())
     }
 
     fn chunks(&self, leases: &TableName) -> Chunks {
@@ -173,7 +195,14 @@ impl Table for Audited {
         Ok(())
     }
     async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
-        self.table.delete(table, key, condition).await
+        let before = self.look(table, key).await;
+        self.table.delete(table, key, condition).await?;
+        if let (Some(before), true) = (before, table.key == attribute::KEY)
+            && let Err(what) = self.deleted(table, &before).await
+        {
+            self.violations.note(format!("{} deleted {key} of {table}: {what}", self.worker));
+        }
+        Ok(())
     }
     async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
         self.table.scan(table).await

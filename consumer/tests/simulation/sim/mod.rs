@@ -1,9 +1,11 @@
 //! The simulated world, shared by the simulation and by the proof that its oracle can fail (`tests/planted`).
 //!
-//! `world` makes streams, tables and workers and keeps the books; `storm` does to them what can go wrong, `expiry`
+//! `world` makes streams, tables and workers and keeps the books; `storm` does to them what can go wrong, `ambush` where it
+//! hurts, `expiry`
 //! and `trim` what retention does; `port` (with `push` for subscriptions) is a worker's way to the services, where calls fail; `audit` watches every row that is written; `job` is the small job
 //! that runs; `oracle` judges at the end, knowing only what was put into the input stream. `seeds` runs many of them.
 
+pub(crate) mod ambush;
 pub(crate) mod audit;
 pub(crate) mod expiry;
 pub(crate) mod job;

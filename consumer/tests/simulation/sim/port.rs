@@ -15,6 +15,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
+use super::ambush::{self, Ambush, Moment, Strike};
 use super::push::Pushed;
 
 /// A rate of faults at which every call is refused without effect.
@@ -58,6 +59,8 @@ pub(crate) struct Port {
     pub(crate) dead: AtomicBool,
     /// Every call begun before this moment takes effect only after it: a paused process, a zombie.
     pub(crate) frozen_until: Mutex<Option<Instant>>,
+    /// Where faults are placed.
+    pub(crate) ambush: Option<Arc<Ambush>>,
     /// For subscriptions, which outlive the call that began them.
     pub(crate) itself: Weak<Self>,
 }
@@ -80,7 +83,13 @@ pub(crate) enum Fate {
 }
 
 impl Port {
-    async fn fate(&self, faults: u64) -> Fate {
+    async fn fate(&self, faults: u64, at: &[Moment]) -> Fate {
+        let strike = self.ambush.as_ref().and_then(|a| a.strike(at, &mut self.chance.lock().unwrap()));
+        match strike {
+            Some(Strike::DieBefore) => self.dead.store(true, Ordering::Relaxed),
+            Some(Strike::Sleep(pause)) => *self.frozen_until.lock().unwrap() = Some(Instant::now() + pause),
+            _ => {}
+        }
         let frozen = *self.frozen_until.lock().unwrap();
         if let Some(until) = frozen {
             tokio::time::sleep_until(until).await;
@@ -93,6 +102,16 @@ impl Port {
             (chance.random_range(0..1000), chance.random_range(0..20), chance.random_range(1..60_000))
         };
         tokio::time::sleep(Duration::from_millis(wait)).await;
+        match strike {
+            Some(Strike::DieAfter) => {
+                // It takes effect, and the next call never returns.
+                self.dead.store(true, Ordering::Relaxed);
+                return Fate::AnswerLost;
+            }
+            Some(Strike::AnswerLost) => return Fate::AnswerLost,
+            Some(Strike::Late(after)) => return Fate::Late(after),
+            _ => {}
+        }
         match roll {
             roll if roll < faults / 3 => Fate::Refused,
             roll if roll < faults * 2 / 3 => Fate::AnswerLost,
@@ -101,8 +120,8 @@ impl Port {
         }
     }
 
-    async fn table_fate(&self, table: &TableName) -> Fate {
-        self.fate(if table.key == attribute::KEY { self.faults.leases } else { self.faults.state }).await
+    async fn table_fate(&self, table: &TableName, at: &[Moment]) -> Fate {
+        self.fate(if table.key == attribute::KEY { self.faults.leases } else { self.faults.state }, at).await
     }
 
     fn of(&self, stream: &str, rates: [u64; 3]) -> u64 {
@@ -111,7 +130,7 @@ impl Port {
 
     /// What becomes of a read.
     pub(crate) async fn read_fate(&self, stream: &str) -> Fate {
-        self.fate(self.of(stream, self.faults.reads)).await
+        self.fate(self.of(stream, self.faults.reads), &[]).await
     }
 
     /// Whether the stream still has a record.
@@ -139,14 +158,14 @@ impl Table for Port {
         self.table.ensure(table).await
     }
     async fn get(&self, table: &TableName, key: &str) -> Result<Option<Item>, TableError> {
-        match self.table_fate(table).await {
+        match self.table_fate(table, &[]).await {
             Fate::Good => self.table.get(table, key).await,
             Fate::Refused => Err(TableError::Throttled),
             _ => Self::lost(),
         }
     }
     async fn put(&self, table: &TableName, item: Item, condition: Condition) -> Result<(), TableError> {
-        match self.table_fate(table).await {
+        match self.table_fate(table, &ambush::of_put(table, &item)).await {
             Fate::Good => self.table.put(table, item, condition).await,
             Fate::Refused => Err(TableError::Throttled),
             Fate::AnswerLost => {
@@ -167,7 +186,8 @@ impl Table for Port {
         update: Update,
         condition: Condition,
     ) -> Result<(), TableError> {
-        match self.table_fate(table).await {
+        let row = self.table.get(table, key).await.ok().flatten();
+        match self.table_fate(table, &ambush::of_update(table, row.as_ref(), &update)).await {
             Fate::Good => self.table.update(table, key, update, condition).await,
             Fate::Refused => Err(TableError::Throttled),
             Fate::AnswerLost => {
@@ -182,7 +202,7 @@ impl Table for Port {
         }
     }
     async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
-        match self.table_fate(table).await {
+        match self.table_fate(table, &[Moment::Inheritance]).await {
             Fate::Good => self.table.delete(table, key, condition).await,
             Fate::Refused => Err(TableError::Throttled),
             Fate::AnswerLost => {
@@ -197,7 +217,7 @@ impl Table for Port {
         }
     }
     async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
-        match self.table_fate(table).await {
+        match self.table_fate(table, &[]).await {
             Fate::Good => self.table.scan(table).await,
             Fate::Refused => Err(TableError::Throttled),
             _ => Self::lost(),
@@ -260,7 +280,7 @@ impl Log for Port {
         Ok(Box::new(Pushed { port, stream, inner }))
     }
     async fn append(&self, stream: &str, entries: &[Entry]) -> Result<Vec<Result<SequenceNumber, LogError>>, LogError> {
-        let fate = self.fate(self.of(stream, self.faults.puts)).await;
+        let fate = self.fate(self.of(stream, self.faults.puts), &ambush::of_append(entries)).await;
         // The records of one request take their places in any order.
         let (order, taken) = {
             let mut chance = self.chance.lock().unwrap();

@@ -1,16 +1,20 @@
 //! What is done to the world: a calm run, and a storm of everything that can go wrong.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flowshift_consumer::inspect;
+use flowshift_consumer::lease::Checkpoint;
 use flowshift_consumer::log::Log;
 use flowshift_consumer::resolve;
 use flowshift_consumer::shard::{Position, Shard};
 use rand::Rng;
 use tokio::time::Instant;
 
+use super::ambush::{Ambush, Moment};
 use super::port::Faults;
-use super::world::{CONSUMER, EXCHANGE, INPUT, Roles, World, tables};
+use super::world::{CONSUMER, EXCHANGE, INPUT, Process, Roles, World, tables};
 
 impl World {
     /// Two minutes without a fault.
@@ -34,10 +38,52 @@ impl World {
             let pause = if self.chance.random_bool(0.05) { 20_000 } else { 6_000 };
             let pause = self.chance.random_range(200..pause);
             tokio::time::sleep(Duration::from_millis(pause)).await;
+            self.fill_up();
             self.strike().await;
-            while self.processes.len() < 2 {
-                self.start_any();
+            self.fill_up();
+        }
+    }
+
+    /// A storm in which faults are placed at a moment, shards are resharded often, and closed ones go from their streams
+    /// soon after they were consumed.
+    pub(crate) async fn ambushed(&mut self, moment: Moment) -> Result<(), String> {
+        let ambush = Arc::new(Ambush::new(moment, 16));
+        self.ambush = Some(Arc::clone(&ambush));
+        for _ in 0..60 {
+            self.fill_up();
+            let count = self.chance.random_range(0..8);
+            self.produce(count).await;
+            let pause = self.chance.random_range(200..6_000);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            if self.chance.random_bool(0.25) {
+                let stream = if self.chance.random_bool(0.5) { INPUT } else { EXCHANGE };
+                self.reshard(stream).await;
             }
+            self.expire_what_is_consumed().await;
+        }
+        self.ambush = None;
+        if ambush.left() == 16 { Err("the moment never came".into()) } else { Ok(()) }
+    }
+
+    /// Closed shards that were read to their end, records and all.
+    async fn expire_what_is_consumed(&mut self) {
+        for stream in [INPUT, EXCHANGE] {
+            for row in inspect::rows(&*self.table, &tables(), stream).await.unwrap() {
+                if row.checkpoint == Checkpoint::ShardEnd && self.chance.random_bool(0.3) {
+                    self.log.expire(stream, &row.shard);
+                }
+            }
+        }
+    }
+
+    /// Buries processes that died by themselves, and starts others.
+    fn fill_up(&mut self) {
+        let dead = |process: &Process| process.port.dead.load(Ordering::Relaxed);
+        while let Some(index) = self.processes.iter().position(dead) {
+            self.kill(index);
+        }
+        while self.processes.len() < 2 {
+            self.start_any();
         }
     }
 

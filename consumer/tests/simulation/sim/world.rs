@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Violations;
+use super::ambush::Ambush;
 use super::audit::{Audited, Books};
 use super::job::{Count, KINDS, Sum};
 use super::judge::{Judge, Outside};
@@ -76,6 +77,8 @@ pub(crate) struct World {
     pub(crate) one_kind: bool,
     /// Which streams are read by enhanced fan-out.
     pub(crate) pushed: Vec<&'static str>,
+    /// Where faults are placed.
+    pub(crate) ambush: Option<Arc<Ambush>>,
     lanes: Lanes,
     books: Books,
     started: u64,
@@ -100,6 +103,7 @@ impl World {
             clocks: false,
             horizons: Horizons::default(),
             one_kind: false,
+            ambush: None,
             // Not drawn from `chance`: the storm of a seed is the same however its streams are read.
             pushed: [&[][..], &[INPUT], &[EXCHANGE, EVIDENCE], &[INPUT, EXCHANGE, EVIDENCE]][seed as usize % 4]
                 .to_vec(),
@@ -112,6 +116,7 @@ impl World {
     fn port(&mut self, worker: &str, faults: Faults) -> Arc<Port> {
         let table: Arc<dyn Table> = Arc::new(Audited {
             table: Arc::clone(&self.table),
+            log: Arc::clone(&self.log),
             worker: worker.to_owned(),
             violations: self.violations.clone(),
             books: Arc::clone(&self.books),
@@ -125,6 +130,7 @@ impl World {
             horizons: Arc::clone(&self.horizons),
             dead: AtomicBool::new(false),
             frozen_until: Mutex::new(None),
+            ambush: self.ambush.clone(),
             itself: itself.clone(),
         })
     }
