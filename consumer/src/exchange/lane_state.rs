@@ -12,15 +12,14 @@ use prost::Message as _;
 use super::envelope::{BatchPart, Control};
 use super::loss::Loss;
 use super::source::{FeedKinds, SourceId, Status, Watermarks};
+use entry::{Entry, FIRST, Verdict};
 use lows::Lows;
 
+mod entry;
 mod lows;
 #[cfg(test)]
 mod tests;
 mod wire;
-
-/// The emission of a batch that was never computed again.
-const FIRST: (u64, bool) = (0, false);
 
 /// What became of a batch part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,27 +65,6 @@ pub enum ApplyError {
         /// Parts by this one.
         got: u32,
     },
-}
-
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Entry {
-    epoch: u64,
-    applied: u64,
-    /// Parts seen of batch `applied + 1`, and how many there are; 0 when none was seen.
-    open_parts: u32,
-    seen: Vec<u32>,
-    watermarks: Watermarks,
-    status: Vec<Status>,
-    in_set: bool,
-    /// A control record has named it; without this it is in the set as the child of one that was.
-    named: bool,
-    ended: bool,
-    /// Which emission of the open batch is being applied.
-    open_emission: (u64, bool),
-    /// The next gap is accepted: records of the shard were lost before they were read. Cleared by a whole batch.
-    forgive: bool,
-    /// When the END arrived in the exchange stream, epoch milliseconds by the stream's clock.
-    ended_ms: i64,
 }
 
 /// The marks of one lane.
@@ -237,8 +215,9 @@ impl LaneState {
             return;
         }
         self.lows.take(kinds, child);
-        let fresh = child.watermarks == Watermarks::NONE;
+        let fresh = child.watermarks == Watermarks::NONE && !child.heir;
         child.watermarks = if fresh { last } else { child.watermarks.min(&last) };
+        child.heir = true;
         if !child.in_set {
             child.status = status.to_vec();
             child.in_set = in_set;
@@ -334,68 +313,5 @@ impl LaneState {
     /// The bytes are not a lane state.
     pub fn decode(kinds: FeedKinds, bytes: &Bytes) -> Result<Self, prost::DecodeError> {
         Ok(wire::Lane::decode(bytes.clone())?.into_state(kinds))
-    }
-}
-
-/// What a part is to the marks of its source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// Nothing new.
-    Repeat,
-    /// The next part.
-    Next,
-    /// The next part behind a gap that is accepted.
-    Skip,
-    /// Of an emission with fewer records than the one whose parts are applied.
-    Close,
-}
-
-impl Entry {
-    /// Compares a part with what is known of its source (`None`: nothing); changes nothing.
-    fn judge(
-        known: Option<&Self>,
-        part: &BatchPart,
-        resolved: bool,
-        forgive_unknown: bool,
-    ) -> Result<Verdict, ApplyError> {
-        let fresh = known.is_none_or(|s| s.epoch == 0);
-        let forgive = known.is_some_and(|s| s.forgive) || resolved || fresh && forgive_unknown;
-        if known.is_some_and(|s| part.epoch < s.epoch) {
-            return Ok(Verdict::Repeat);
-        }
-        // A new epoch begins at its first batch.
-        let known = known.filter(|s| s.epoch == part.epoch);
-        let applied = known.map_or(0, |s| s.applied);
-        if part.n <= applied {
-            return Ok(Verdict::Repeat);
-        }
-        let source_id = || Box::new(part.source.clone());
-        if part.n > applied + 1 {
-            let gap = || ApplyError::Gap { source_id: source_id(), epoch: part.epoch, applied, got: part.n };
-            return if forgive { Ok(Verdict::Skip) } else { Err(gap()) };
-        }
-        let Some(open) = known.filter(|s| s.open_parts != 0) else { return Ok(Verdict::Next) };
-        if part.emission() != open.open_emission {
-            return Ok(if part.emission() < open.open_emission { Verdict::Repeat } else { Verdict::Close });
-        }
-        if part.parts != open.open_parts {
-            let (expected, got) = (open.open_parts, part.parts);
-            let differ = || ApplyError::Parts { source_id: source_id(), n: part.n, expected, got };
-            return if resolved { Ok(Verdict::Close) } else { Err(differ()) };
-        }
-        Ok(if open.seen.contains(&part.part) { Verdict::Repeat } else { Verdict::Next })
-    }
-
-    fn new(kinds: FeedKinds) -> Self {
-        Self { status: (0..kinds.count()).map(Status::initial).collect(), ..Self::default() }
-    }
-
-    /// Nothing of batch `applied + 1` has been seen.
-    fn restart(&mut self, epoch: u64, applied: u64) {
-        self.epoch = epoch;
-        self.applied = applied;
-        self.open_parts = 0;
-        self.open_emission = FIRST;
-        self.seen.clear();
     }
 }

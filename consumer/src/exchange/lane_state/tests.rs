@@ -99,6 +99,25 @@ fn an_end_hands_over_to_the_children_without_a_jump() {
     assert_eq!(lane.watermarks().get(0), 300);
 }
 
+/// Where the parent that had seen nothing ended first, the child was put where the other stood, and lanes closed steps
+/// that the child, whose state is of both, still spoke of.
+#[test]
+fn a_child_stands_where_the_slower_of_its_parents_stood_whichever_ended_first() {
+    for first in [1, 2] {
+        let mut lane = lane();
+        lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live), (4, Status::Live)]), 0, 1_000);
+        lane.apply_part(&batch(4, 1, 900), 0).unwrap();
+        let marks = |shard| if shard == 1 { Watermarks::NONE } else { Watermarks::from_slice(&[500]) };
+        for shard in [first, 3 - first] {
+            let children = vec![ShardId::new("shard-3")];
+            let end = BatchPart { end: true, children, watermarks: marks(shard), ..batch(shard, 1, 0) };
+            lane = LaneState::decode(FeedKinds::new(1), &Bytes::from(lane.encode())).unwrap();
+            lane.apply_part(&end, 0).unwrap();
+        }
+        assert_eq!(lane.watermarks().get(0), i64::MIN, "shard {first} ended first");
+    }
+}
+
 #[test]
 fn the_end_of_every_source_is_the_end_of_time() {
     let mut lane = lane();

@@ -61,6 +61,8 @@ struct Source {
     open_diverged: bool,
     #[prost(bool, tag = "16")]
     named: bool,
+    #[prost(bool, tag = "17")]
+    heir: bool,
 }
 
 impl Lane {
@@ -82,6 +84,7 @@ impl Lane {
             forgive: entry.forgive,
             ended_ms: entry.ended_ms,
             named: entry.named,
+            heir: entry.heir,
         });
         Self {
             control: state.control,
@@ -111,6 +114,7 @@ impl Lane {
                 forgive: s.forgive,
                 ended_ms: s.ended_ms,
                 named: s.named,
+                heir: s.heir,
             };
             (id, entry)
         });
