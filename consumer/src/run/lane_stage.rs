@@ -23,6 +23,11 @@ const MARKS: &str = "marks@";
 /// a batch of an ended source is in the exchange stream any more.
 const TOMBSTONE_MS: i64 = 8 * 24 * 3_600_000;
 
+/// Whether a part holds the marks of a shard's lanes, which its children take over under their own keys.
+pub(crate) fn is_marks(key: &str) -> bool {
+    key.starts_with(MARKS)
+}
+
 /// Key of a lane's state part.
 fn lane_key(lane: LaneId) -> String {
     format!("lane-{:04}", lane.index())
@@ -186,7 +191,7 @@ impl<R: Reducer> Stage for LaneStage<R> {
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<(), StageError> {
         let mut bodies = BTreeMap::new();
         for (key, bytes) in parts {
-            if key.starts_with(MARKS) {
+            if is_marks(&key) {
                 // A parent's marks live on only under this shard's own key.
                 self.moved |= key != self.marks_key;
                 self.restore_marks(&bytes)?;
@@ -283,7 +288,7 @@ impl<R: Reducer> Stage for LaneStage<R> {
     }
 
     fn restores(&self, key: &str) -> bool {
-        key.starts_with(MARKS) || self.keeps(key)
+        is_marks(key) || self.keeps(key)
     }
 
     fn lost(&mut self, loss: ShardLoss) {

@@ -1,8 +1,8 @@
 //! Late clean-up: rows of consumed shards, once nothing can need them any more.
 //!
 //! A row goes when its shard is consumed and gone from the stream, its parents' rows are gone, every child has committed
-//! a state (of an input: a cut) of its own, and its own state lives on: an input shard's was copied by its children, a lane's
-//! stands in another row's manifest. State that stays with its shard (a stage whose children start empty) keeps its row
+//! a state (of an input: a cut) of its own, and its own state lives on: an input shard's was copied by its children, as the
+//! marks of an exchange shard were, and a lane's stands in another row's manifest. State that stays with its shard (a stage whose children start empty) keeps its row
 //! for ever. The row goes first, its chunks after it: a crash in between leaves bytes nobody names, never a name without
 //! bytes.
 
@@ -13,6 +13,7 @@ use super::Leader;
 use crate::commit::{ChunkError, Chunks, Manifest};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::run::DriveError;
+use crate::run::lane_stage::is_marks;
 use crate::shard::{Shard, ShardId};
 use crate::table::{Condition, TableError, Value};
 
@@ -57,8 +58,10 @@ impl Leader {
     ) -> Result<bool, DriveError> {
         let living: Vec<Manifest> =
             rows.iter().filter(|other| other.shard != row.shard).filter_map(|other| other.manifest.clone()).collect();
+        let is_exchange = self.control.as_ref().is_some_and(|control| control.streams().1 == stream);
+        let copied = |key: &str| is_exchange && is_marks(key);
         if let (Some(manifest), false) = (&row.manifest, is_input)
-            && !lives_on(chunks, manifest, &living).await?
+            && !lives_on(chunks, manifest, &living, copied).await?
         {
             return Ok(false);
         }
@@ -96,9 +99,15 @@ fn is_done(row: &LeaseRow, rows: &[LeaseRow], listed: &BTreeSet<&ShardId>, is_in
     over && !unborn && !row.parents.iter().any(has_row) && children(row, rows).all(on_its_own)
 }
 
-/// Whether every part of a state is also in a living manifest.
-async fn lives_on(chunks: &Chunks, manifest: &Manifest, living: &[Manifest]) -> Result<bool, ChunkError> {
-    let mut missing: BTreeSet<String> = chunks.parts(manifest).await?.into_iter().map(|part| part.key).collect();
+/// Whether every part of a state is also in a living manifest, but for those that the children copied.
+async fn lives_on(
+    chunks: &Chunks,
+    manifest: &Manifest,
+    living: &[Manifest],
+    copied: impl Fn(&str) -> bool,
+) -> Result<bool, ChunkError> {
+    let parts = chunks.parts(manifest).await?.into_iter().map(|part| part.key);
+    let mut missing: BTreeSet<String> = parts.filter(|key| !copied(key)).collect();
     for other in living {
         if missing.is_empty() {
             break;
