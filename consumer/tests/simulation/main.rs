@@ -10,6 +10,10 @@
 
 mod sim;
 
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use sim::ambush::Moment;
 use sim::seeds;
 use sim::world::World;
@@ -34,6 +38,37 @@ fn a_calm_run_counts_every_record_and_ends() {
         world.judge().await
     };
     seeds::hold("a_calm_run_counts_every_record_and_ends", &[1, 2], calm);
+}
+
+/// Before the worker ends, so that a shard which nobody drives any more is seen too.
+#[test]
+fn stages_that_panic_are_started_again_from_their_commit_and_lose_and_repeat_nothing() {
+    let panics = async |mut world: World| {
+        let chance = SmallRng::seed_from_u64(world.chance.random());
+        world.trips.begin(chance);
+        world.calm().await;
+        let tripped = world.trips.end();
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        world.every_record_is_counted_once(&world.counters().await?)?;
+        world.finish().await?;
+        world.judge().await?;
+        if tripped > 2 { Ok(()) } else { Err(format!("only {tripped} panics")) }
+    };
+    let test = "stages_that_panic_are_started_again_from_their_commit_and_lose_and_repeat_nothing";
+    seeds::hold(test, &seeds::wanted(10), panics);
+}
+
+/// Parents' rows and chunks stay for their children, and then go; the highest epoch stays.
+#[test]
+fn nothing_of_a_consumed_shard_is_left_but_its_epoch_once_its_children_have_committed_and_retention_has_passed() {
+    let retention = async |mut world: World| {
+        world.reshard_and_outlive_retention().await?;
+        world.finish().await?;
+        world.judge().await
+    };
+    let test =
+        "nothing_of_a_consumed_shard_is_left_but_its_epoch_once_its_children_have_committed_and_retention_has_passed";
+    seeds::hold(test, &seeds::wanted(10), retention);
 }
 
 #[test]

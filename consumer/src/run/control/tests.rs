@@ -102,6 +102,25 @@ impl Fleet {
     }
 }
 
+/// Its records are still to come: lanes would have closed what they belong to.
+#[tokio::test(start_paused = true)]
+async fn a_stuck_source_is_put_out_unless_records_it_cut_may_not_be_emitted() {
+    let pending = |number: i64, row: Item| {
+        let cut = Cut { epoch: 1, n: 1, records: u64::from(number != 2), watermarks: vec![number], ..Cut::default() };
+        let row = row.with(attribute::CUT, Value::B(cut.encode_bytes())).with(attribute::TIP, Value::number(0));
+        if number == 0 { row } else { row.with(attribute::PENDING, Value::string("7")) }
+    };
+    let mut fleet = Fleet::new(3, pending).await;
+    fleet.tick().await;
+    tokio::time::sleep(Duration::from_secs(599)).await;
+    fleet.tick().await;
+    assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Live), "too early");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fleet.tick().await;
+    let statuses: Vec<Status> = fleet.rows().await.iter().map(|row| row.status[0]).collect();
+    assert_eq!(statuses, [Status::Idle, Status::Live, Status::Idle], "settled, cut, heartbeat");
+}
+
 /// It was one whole scan of the table for each of them: after an idle night a leader of 1,000 sources scanned 1,000 times.
 #[tokio::test(start_paused = true)]
 async fn all_sources_that_come_back_together_share_one_look_at_the_rows() {

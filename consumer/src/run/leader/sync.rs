@@ -195,6 +195,34 @@ mod tests {
     use super::*;
     use crate::shard::HashRange;
 
+    /// A child of an idle parent that counted at once held lanes back at a watermark they had long passed.
+    #[test]
+    fn a_child_is_out_for_every_kind_in_which_a_parent_is_out_and_counts_where_all_count() {
+        let status = [Status::Live, Status::Idle, Status::Return];
+        let row = |id: &str, parents: &[&str]| {
+            let parents = parents.iter().map(|id| ShardId::new(*id)).collect();
+            new_row(
+                &Shard { id: ShardId::new(id), parents, range: HashRange::ALL, closed: false },
+                &Checkpoint::TrimHorizon,
+                0,
+            )
+        };
+        for (a, b) in status.iter().flat_map(|a| status.iter().map(move |b| (*a, *b))) {
+            let parent = |id, status: Status| {
+                let item = row(id, &[]).with(attribute::STATUS[1], Value::number(status.code()));
+                LeaseRow::read(&item).unwrap().unwrap()
+            };
+            let mut child = row("2", &["0", "1"]);
+            inherit_status(&mut child, &[&parent("0", a), &parent("1", b)]);
+            let child = LeaseRow::read(&child).unwrap().unwrap();
+            let wanted = if (a, b) == (Status::Live, Status::Live) { Status::Live } else { Status::Idle };
+            assert_eq!(child.status[..2], [Status::Live, wanted], "{a:?} {b:?}");
+        }
+        let mut first = row("0", &[]);
+        inherit_status(&mut first, &[]);
+        assert_eq!(LeaseRow::read(&first).unwrap().unwrap().status[0], Status::Live);
+    }
+
     #[test]
     fn holes_are_what_open_rows_leave_uncovered() {
         let row = |id: &str, start: u128, end: u128, checkpoint: Checkpoint| {

@@ -18,6 +18,7 @@ use crate::table::memory::MemoryTable;
 use crate::table::{Condition, Item, TableError, Update, Value};
 
 mod start;
+mod struck;
 
 const EPOCH_MS: i64 = 1_800_000_000_000;
 
@@ -26,6 +27,8 @@ const EPOCH_MS: i64 = 1_800_000_000_000;
 struct Port {
     table: Arc<MemoryTable>,
     dead: AtomicBool,
+    /// Calls return only when it wakes.
+    asleep: AtomicBool,
     scans: AtomicU64,
 }
 
@@ -33,6 +36,9 @@ impl Port {
     async fn reach(&self) -> &MemoryTable {
         if self.dead.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
+        }
+        while self.asleep.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         &self.table
     }
@@ -107,7 +113,12 @@ impl Site {
     }
 
     fn start(&self, id: &str) -> Process {
-        let port = Arc::new(Port { table: self.table.clone(), dead: AtomicBool::new(false), scans: AtomicU64::new(0) });
+        let port = Arc::new(Port {
+            table: self.table.clone(),
+            dead: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            scans: AtomicU64::new(0),
+        });
         let timing = Timing { commit: Duration::from_secs(1), ..Timing::default() };
         let config = WorkerConfig { timing, ..crate::run::test_config(id) };
         let registry = prometheus::Registry::new();

@@ -10,6 +10,7 @@ use flowshift_consumer::exchange::{LaneId, Lanes, Loss, Watermarks};
 use flowshift_consumer::stage::{Batch, Mapped, Mapper, Reducer, StageError};
 
 use super::Violations;
+use super::trips::Trips;
 
 /// Event time of one step, milliseconds.
 pub(crate) const STEP_MS: i64 = 10_000;
@@ -35,6 +36,7 @@ fn lines(counts: &Counts) -> Vec<String> {
 /// Counts records per kind, step and key.
 pub(crate) struct Count {
     pub(crate) lanes: Lanes,
+    pub(crate) trips: Trips,
 }
 
 /// The source's watermarks.
@@ -74,6 +76,7 @@ impl Mapper for Count {
     }
 
     fn map(&self, state: &mut Marks, batch: &Batch<'_>, (): &()) -> Result<Mapped, StageError> {
+        self.trips.step();
         let mut counts: BTreeMap<LaneId, Counts> = BTreeMap::new();
         let mut kinds = [false; 4];
         for record in batch.records {
@@ -130,6 +133,7 @@ pub(crate) struct Sum {
     violations: Violations,
     /// A planted bug: time passes by this clock too.
     clock: Option<WallClock>,
+    trips: Trips,
 }
 
 #[derive(Default)]
@@ -140,8 +144,8 @@ struct Lane {
 }
 
 impl Sum {
-    pub(crate) fn new(violations: Violations, clock: Option<WallClock>) -> Self {
-        Self { lanes: BTreeMap::new(), violations, clock }
+    pub(crate) fn new(violations: Violations, clock: Option<WallClock>, trips: Trips) -> Self {
+        Self { lanes: BTreeMap::new(), violations, clock, trips }
     }
 }
 
@@ -166,6 +170,7 @@ impl Reducer for Sum {
     }
 
     fn apply(&mut self, lane: LaneId, payload: &Bytes) -> Result<(), StageError> {
+        self.trips.step();
         let state = self.lanes.entry(lane).or_default();
         for (name, n) in parse_counts(&String::from_utf8_lossy(payload)) {
             if let Some((kind, step)) = step_of(&name)

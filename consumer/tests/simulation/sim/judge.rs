@@ -12,6 +12,7 @@ use flowshift_consumer::stage::{Stage, StageError, StatePart};
 
 use super::Violations;
 use super::job::KINDS;
+use super::trips::Trips;
 
 /// What has gone out to the world, at least once.
 pub(crate) type Outside = Arc<Mutex<Vec<String>>>;
@@ -24,6 +25,7 @@ pub(crate) struct Judge {
     lanes: u16,
     violations: Violations,
     outside: Outside,
+    trips: Trips,
     state: State,
     changed: bool,
     /// Entries of the outbox that have gone out.
@@ -41,8 +43,8 @@ pub(crate) struct State {
 }
 
 impl Judge {
-    pub(crate) fn new(lanes: u16, violations: Violations, outside: Outside) -> Self {
-        Self { lanes, violations, outside, state: State::default(), changed: false, sent: 0 }
+    pub(crate) fn new(lanes: u16, violations: Violations, outside: Outside, trips: Trips) -> Self {
+        Self { lanes, violations, outside, trips, state: State::default(), changed: false, sent: 0 }
     }
 
     fn low(&self, kind: usize) -> i64 {
@@ -106,6 +108,7 @@ impl Stage for Judge {
     }
 
     fn process(&mut self, record: &Record) -> Result<(), StageError> {
+        self.trips.step();
         let text = String::from_utf8_lossy(&record.data);
         let (lane, kind, to, steps) = Self::parse(&text).ok_or_else(|| StageError::new("evidence"))?;
         let told = self.state.told.entry((lane, kind)).or_insert(i64::MIN);

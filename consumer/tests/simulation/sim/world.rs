@@ -32,6 +32,7 @@ use super::audit::{Audited, Books};
 use super::job::{Count, KINDS, Sum};
 use super::judge::{Judge, Outside};
 use super::port::{Faults, Horizons, Port};
+use super::trips::Trips;
 
 pub(crate) const INPUT: &str = "input";
 pub(crate) const EXCHANGE: &str = "exchange";
@@ -77,6 +78,8 @@ pub(crate) struct World {
     pub(crate) one_kind: bool,
     /// Which streams are read by enhanced fan-out.
     pub(crate) pushed: Vec<&'static str>,
+    /// Where stages may panic.
+    pub(crate) trips: Trips,
     /// Where faults are placed.
     pub(crate) ambush: Option<Arc<Ambush>>,
     lanes: Lanes,
@@ -103,6 +106,7 @@ impl World {
             clocks: false,
             horizons: Horizons::default(),
             one_kind: false,
+            trips: Trips::default(),
             ambush: None,
             // Not drawn from `chance`: the storm of a seed is the same however its streams are read.
             pushed: [&[][..], &[INPUT], &[EXCHANGE, EVIDENCE], &[INPUT, EXCHANGE, EVIDENCE]][seed as usize % 4]
@@ -151,16 +155,18 @@ impl World {
         let mut worker = Worker::new(config, port.clone(), port.clone(), clock.clone(), metrics);
         worker = worker.job(INPUT, EXCHANGE, &[EVIDENCE], lanes, kinds);
         if roles != Roles::Reduce {
-            worker = worker.map(INPUT, EXCHANGE, lanes, kinds, snapshot, Count { lanes });
+            worker = worker.map(INPUT, EXCHANGE, lanes, kinds, snapshot, Count { lanes, trips: self.trips.clone() });
         }
         if roles != Roles::Map {
             let (violations, outside) = (self.violations.clone(), Arc::clone(&self.outside));
             let reader = self.clocks.then_some(clock);
+            let trips = self.trips.clone();
             worker = worker.reduce(EXCHANGE, Some(EVIDENCE), lanes, kinds, {
-                let violations = violations.clone();
-                move |_| Sum::new(violations.clone(), reader.clone())
+                let (violations, trips) = (violations.clone(), trips.clone());
+                move |_| Sum::new(violations.clone(), reader.clone(), trips.clone())
             });
-            let judge = move |_: &_, _| Judge::new(lanes.count(), violations.clone(), Arc::clone(&outside));
+            let judge =
+                move |_: &_, _| Judge::new(lanes.count(), violations.clone(), Arc::clone(&outside), trips.clone());
             worker = worker.stage(EVIDENCE, judge);
         }
         for stream in &self.pushed {
