@@ -1,7 +1,8 @@
 //! The one place where wall-clock time enters the engine, as an argument.
 //!
 //! Monotonic time is tokio's, so that a paused runtime drives it. Wall time is used only to stamp a new lease row with
-//! its creation (LATEST becomes AT_TIMESTAMP of it); no decision ever compares two machines' clocks.
+//! its creation (LATEST becomes AT_TIMESTAMP of it) and with the time it was read to its tip. Two machines' clocks are
+//! compared in one place, with hours of margin: whether a record that is gone can be a sign of loss (`run::retention`).
 
 use std::fmt;
 use std::sync::Arc;

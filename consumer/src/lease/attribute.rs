@@ -60,5 +60,8 @@ pub const RESOLVE: &str = "fs_resolve";
 pub const RESOLVED: &str = "fs_resolved";
 /// Where a row that starts at a time starts, epoch milliseconds; without it the row starts as KCL's would.
 pub const START: &str = "fs_start";
+/// When the shard was last read to its tip, as committed: the owner's wall clock, epoch milliseconds. Hours of difference
+/// between two clocks are allowed for.
+pub const SEEN: &str = "fs_seen";
 /// The owner as this engine last wrote it: another owner was put there by another program.
 pub const ASSIGNED: &str = "fs_owner";

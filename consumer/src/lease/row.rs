@@ -122,6 +122,8 @@ pub struct LeaseRow {
     pub assigned: Option<String>,
     /// Child shards, as written at shard end.
     pub children: Vec<ShardId>,
+    /// When the shard was last read to its tip, up to the checkpoint or before it, epoch milliseconds.
+    pub seen_ms: Option<i64>,
 }
 
 impl LeaseRow {
@@ -193,6 +195,7 @@ impl LeaseRow {
             start_ms,
             assigned: item.string(attribute::ASSIGNED).map(str::to_owned),
             children: item.strings(attribute::CHILDREN).into_iter().map(ShardId::new).collect(),
+            seen_ms: item.number(attribute::SEEN),
         }))
     }
 }

@@ -1,15 +1,16 @@
 //! The log seam on Kinesis, by the official SDK.
 //!
-//! Here: five calls, and what errors mean for the engine ([`LogError`] says whether a retry helps, so no caller reads
+//! Here: six calls, and what errors mean for the engine ([`LogError`] says whether a retry helps, so no caller reads
 //! strings; the codes are sorted in [`Outcome`]). Not here: retries of the SDK (the client's), pauses between reads (`run::fetch`), batching ([`put_all`](super::put_all)).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::{Blob, DateTime};
-use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType, StreamDescriptionSummary};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 
@@ -31,6 +32,11 @@ impl KinesisLog {
     /// Over an SDK client, whose retries and timeouts apply to every call.
     pub fn new(client: Client) -> Self {
         Self { client, consumers: Arc::default(), metrics: None }
+    }
+
+    async fn summary(&self, stream: &str) -> Result<StreamDescriptionSummary, LogError> {
+        let out = self.client.describe_stream_summary().stream_name(stream).send().await;
+        out.map_err(|e| classify(&e))?.stream_description_summary.ok_or_else(|| bad_answer("summary", stream))
     }
 
     /// Counts the records that Kinesis refuses inside answered calls.
@@ -98,11 +104,15 @@ pub(super) fn record_from_aws(record: aws_sdk_kinesis::types::Record) -> Result<
 #[async_trait::async_trait]
 impl Log for KinesisLog {
     async fn identify(&self, stream: &str) -> Result<StreamId, LogError> {
-        let out = self.client.describe_stream_summary().stream_name(stream).send().await;
-        let out = out.map_err(|e| classify(&e))?;
-        let summary = out.stream_description_summary().ok_or_else(|| bad_answer("summary", stream))?;
+        let summary = self.summary(stream).await?;
         let created = summary.stream_creation_timestamp().to_millis().map_err(|_| bad_answer("time", stream))?;
         Ok(StreamId { name: stream.to_owned(), created_ms: created })
+    }
+
+    async fn retention(&self, stream: &str) -> Result<Duration, LogError> {
+        let hours = self.summary(stream).await?.retention_period_hours();
+        let hours = u64::try_from(hours).map_err(|_| bad_answer("retention", &hours.to_string()))?;
+        Ok(Duration::from_secs(hours.saturating_mul(3_600)))
     }
 
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, LogError> {

@@ -10,6 +10,7 @@ mod put;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -164,6 +165,11 @@ impl LogError {
 pub trait Log: Send + Sync + fmt::Debug {
     /// The identity of the stream with this name.
     async fn identify(&self, stream: &str) -> Result<StreamId, LogError>;
+    /// How long the stream keeps a record, at least; zero: a record may be gone at any time.
+    async fn retention(&self, stream: &str) -> Result<Duration, LogError> {
+        let _ = stream;
+        Ok(Duration::ZERO)
+    }
     /// All shards still known, closed ones included.
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, LogError>;
     /// A place to read from.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::retention::Retention;
 use crate::commit::PageName;
 use crate::exchange::{
     Applied, BatchPart, Control, Envelope, FeedKinds, LaneId, LaneState, Lanes, Loss, Message, Watermarks,
@@ -19,9 +20,6 @@ use crate::planted::planted;
 use crate::stage::{PageChange, Reducer, ShardContext, ShardLoss, Stage, StageError, StatePart};
 
 const MARKS: &str = "marks@";
-/// A day longer than the longest time that Kinesis keeps a record without extended retention beyond a week: no copy of
-/// a batch of an ended source is in the exchange stream any more.
-const TOMBSTONE_MS: i64 = 8 * 24 * 3_600_000;
 
 /// Whether a part holds the marks of a shard's lanes, which its children take over under their own keys.
 pub(crate) fn is_marks(key: &str) -> bool {
@@ -68,8 +66,8 @@ pub struct LaneStage<R> {
     undecodable: u64,
     /// Outputs wait for a commit.
     hurry: bool,
-    /// How long the marks of a source are kept after its END, in milliseconds.
-    keep_ms: i64,
+    /// Says how long the marks of a source are kept after its END; none: for ever.
+    retention: Option<Retention>,
     /// Where losses and watermarks are counted, with the names of stream and shard.
     metrics: Option<(EngineMetrics, String, String)>,
 }
@@ -90,9 +88,16 @@ impl<R: Reducer> LaneStage<R> {
             outputs: BTreeMap::new(),
             undecodable: 0,
             hurry: false,
-            keep_ms: TOMBSTONE_MS,
+            retention: None,
             metrics: None,
         }
+    }
+
+    /// Forgets ended sources once no copy of their batches can be in the exchange stream.
+    #[must_use]
+    pub(crate) fn with_retention(mut self, retention: Retention) -> Self {
+        self.retention = Some(retention);
+        self
     }
 
     /// Counts losses and shows the lanes' watermark.
@@ -164,8 +169,10 @@ impl<R: Reducer> LaneStage<R> {
     }
 
     fn apply_control(&mut self, lane: LaneId, control: &Control, arrived_ms: i64) -> Result<(), StageError> {
+        let kept = self.retention.as_ref().map(|retention| retention.tombstone().as_millis());
+        let keep_ms = kept.and_then(|ms| i64::try_from(ms).ok()).unwrap_or(i64::MAX);
         let Some(state) = self.states.get_mut(&lane) else { return Ok(()) };
-        let Some(losses) = state.apply_control(control, arrived_ms, self.keep_ms) else { return Ok(()) };
+        let Some(losses) = state.apply_control(control, arrived_ms, keep_ms) else { return Ok(()) };
         let watermarks = state.watermarks();
         tracing::trace!(%lane, ?control, reached = ?watermarks, "control");
         self.moved = true;

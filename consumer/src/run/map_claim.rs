@@ -63,7 +63,8 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
         update = update
             .set(attribute::CHECKPOINT, Value::string(checkpoint))
             .set(attribute::SUB_SEQUENCE, Value::number(claim.sub_sequence))
-            .set(attribute::MANIFEST, Value::B(nothing.encode_bytes()));
+            .set(attribute::MANIFEST, Value::B(nothing.encode_bytes()))
+            .remove(attribute::SEEN);
         if let Some(resolution) = row.pending_resolution() {
             update = update.set(attribute::RESOLVED, Value::number(resolution.number));
         }

@@ -57,7 +57,9 @@ impl<M: Mapper> MapRun<'_, M> {
             (_, None) => (self.checkpoint.clone(), self.sub_sequence),
         };
         let n = Value::number(cut.n);
-        let mut update = update
+        let mut update = self
+            .task
+            .with_tip(update, self.tip)
             .set(attribute::PENDING, Value::string(pending.to_string()))
             .set(attribute::PENDING_SUB_SEQUENCE, Value::number(pending_sub))
             .remove(attribute::PENDING_STATE)

@@ -53,7 +53,8 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
     let reading = CancellationToken::new();
     let _stop_reading = reading.clone().drop_guard();
     // Behind a batch that was emitted again, which the row's own checkpoint is not.
-    let start = fetch::Start::behind(&task.lease.row().await?, &run.checkpoint, run.sub_sequence);
+    let start =
+        fetch::Start::behind(&task.lease.row().await?, &run.checkpoint, run.sub_sequence).complete(run.complete);
     let mut pages = fetch::spawn(task, start, reading);
     let mut waiting = Waiting::default();
     loop {
@@ -79,6 +80,9 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
             page = pages.recv(), if !waiting.full() => match page {
                 Some(Fetched::Page { records, behind_ms, asked }) => {
                     task.read(&records, behind_ms);
+                    if behind_ms == 0 {
+                        run.tip = Some(asked);
+                    }
                     waiting.add(records, behind_ms);
                     if !waiting.records.is_empty() || !waiting.at_tip {
                         continue;

@@ -54,6 +54,10 @@ pub(super) struct MapRun<'a, M: Mapper> {
     pub(super) sub_sequence: u64,
     pub(super) saver: Saver,
     pub(super) cut_at: Instant,
+    /// When the last read that came to the tip began; everything it gave is in the next batch or before it.
+    pub(super) tip: Option<Instant>,
+    /// Whether nothing behind the checkpoint can have expired before it was read.
+    pub(super) complete: bool,
     /// Whether the row still shows a cut as pending.
     pub(super) unsettled: bool,
     /// Whether records before the next batch may have expired unread.
@@ -128,6 +132,8 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             sub_sequence: claim.sub_sequence,
             saver,
             cut_at: Instant::now(),
+            tip: None,
+            complete: !found.discarded && task.nothing_expired(&row),
             unsettled: again.is_some(),
             trimmed: false,
             reached: own.map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)),

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: `worker` (how a job is put together), `runner` and `shard` (its shards), `leader` (who decides) and
 //! `missing` (which shards lack a row), `beat` and `roster` (who lives), `renewals` (on which thread), `foreign` (whom not
-//! to run beside), `role` and `task` (what a driver is and is given), `fetch`, `found` (what it starts with),
+//! to run beside), `retention` (how long streams keep records), `role` and `task` (what a driver is and is given), `fetch`, `found` (what it starts with),
 //! `stage_driver` (state and checkpoint),
 //! `map_driver`, `map_claim`, `map_cut`, `map_run`, `map_commit` (batches and cuts), `lane_stage` (marks around a reducer), `control` (source
 //! set, idleness). Not here: what is written ([`crate::commit`]) and sent ([`crate::exchange`]).
@@ -23,6 +23,7 @@ mod map_run;
 mod missing;
 mod reading;
 mod renewals;
+mod retention;
 mod role;
 mod roster;
 mod runner;

@@ -57,7 +57,8 @@ impl<R: Reducer, F: Fn(&ShardContext) -> R + Send + Sync> Role for ReduceRole<F>
     async fn drive(&self, task: &ShardTask) -> Result<Exit, DriveError> {
         let reducer = (self.reducer)(&task.context);
         let stage = LaneStage::new(reducer, &task.context, self.lanes, self.kinds);
-        let mut stage = stage.with_metrics(task.metrics.clone(), &task.context);
+        let stage = stage.with_metrics(task.metrics.clone(), &task.context);
+        let mut stage = stage.with_retention(task.retention.clone());
         stage_driver::drive(task, &mut stage, self.output.as_deref(), Some(self.lanes)).await
     }
 }

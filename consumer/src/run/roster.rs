@@ -14,11 +14,12 @@ use tokio::time::Instant;
 
 use super::WorkerConfig;
 use super::beat::{LIST, ring, worker_key};
+use super::retention::Retentions;
 use crate::exchange::ShardCounts;
 use crate::lease::{Checkpoint, LeaseRow};
 use crate::table::{Condition, Item, Table, TableError, Update, Value};
 
-/// The item in which the leader names the workers it sees alive, and counts the shards.
+/// The item in which the leader names the workers it sees alive, counts the shards, and says how long streams keep records.
 const FLEET: &str = "fleet";
 /// For how long one look at the fleet serves the leases that are given away.
 const FRESH: Duration = Duration::from_secs(5);
@@ -77,11 +78,41 @@ pub(super) async fn publish_counts(
     table.update(&config.tables.state(), FLEET, update, Condition::None).await
 }
 
-/// The shards that a leader counted last; none: it has not counted any yet, or is of a version that does not.
-pub(super) async fn counts(table: &dyn Table, config: &WorkerConfig) -> Result<Option<ShardCounts>, TableError> {
-    let Some(fleet) = table.get(&config.tables.state(), FLEET).await? else { return Ok(None) };
+/// Publishes how long the streams keep their records: `milliseconds stream` each.
+pub(super) async fn publish_retention(
+    table: &dyn Table,
+    config: &WorkerConfig,
+    kept: &Retentions,
+) -> Result<(), TableError> {
+    let texts: BTreeSet<String> = kept.iter().map(|(stream, kept)| format!("{} {stream}", kept.as_millis())).collect();
+    // An empty set cannot be stored.
+    let update = if texts.is_empty() {
+        Update::new().remove("retention")
+    } else {
+        Update::new().set("retention", Value::Ss(texts))
+    };
+    table.update(&config.tables.state(), FLEET, update, Condition::None).await
+}
+
+/// What the leader last published for all workers.
+#[derive(Debug, Default)]
+pub(super) struct Fleet {
+    /// The shards it counted; none: it has not counted any yet, or is of a version that does not.
+    pub(super) counts: Option<ShardCounts>,
+    /// How long streams keep their records, as far as it knows.
+    pub(super) retention: Retentions,
+}
+
+/// Reads what the leader published for all workers.
+pub(super) async fn fleet(table: &dyn Table, config: &WorkerConfig) -> Result<Fleet, TableError> {
+    let Some(fleet) = table.get(&config.tables.state(), FLEET).await? else { return Ok(Fleet::default()) };
     let count = |name| fleet.number(name).and_then(|n| u64::try_from(n).ok());
-    Ok(count("input").zip(count("exchange")).map(|(input, exchange)| ShardCounts { input, exchange }))
+    let counts = count("input").zip(count("exchange")).map(|(input, exchange)| ShardCounts { input, exchange });
+    let kept = |text: String| {
+        let (millis, stream) = text.split_once(' ')?;
+        Some((stream.to_owned(), Duration::from_millis(millis.parse().ok()?)))
+    };
+    Ok(Fleet { counts, retention: fleet.strings("retention").into_iter().filter_map(kept).collect() })
 }
 
 /// Whom the last leader saw alive.

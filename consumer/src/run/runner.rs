@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::beat::bell;
+use super::retention::Retention;
 use super::role::Role;
-use super::roster::{Successors, counts};
+use super::roster::{Successors, fleet};
 use super::shard::{Renewals, Shard};
 use super::worker::Worker;
 use super::{Exit, Reading};
@@ -179,7 +180,7 @@ impl<'a> Runner<'a> {
 
     /// Starts what was assigned, stops what is to go to others, and tells the next stream when this one has nothing left.
     async fn discover(&mut self, leave: &CancellationToken) -> Result<(), TableError> {
-        self.learn_counts().await;
+        self.learn().await;
         let me = self.worker.config.worker.as_str();
         for index in 0..self.streams.len() {
             let name = self.streams[index].id.name.clone();
@@ -212,18 +213,20 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Tells this worker's mappers what the leader counted. Without an answer they go on as before.
-    async fn learn_counts(&self) {
-        if self.worker.counts.is_closed() {
-            return;
+    /// Tells this worker's shards what the leader counted and found out. Without an answer they go on as before.
+    async fn learn(&self) {
+        let seen = match fleet(&*self.worker.table, &self.worker.config).await {
+            Ok(seen) => seen,
+            Err(e) => return tracing::debug!(error = %e, "what the leader publishes cannot be read"),
+        };
+        if seen.counts.is_some() {
+            self.worker.counts.send_if_modified(|known| std::mem::replace(known, seen.counts) != seen.counts);
         }
-        match counts(&*self.worker.table, &self.worker.config).await {
-            Ok(Some(seen)) => {
-                self.worker.counts.send_if_modified(|known| known.replace(seen) != Some(seen));
-            }
-            Ok(None) => {}
-            Err(e) => tracing::debug!(error = %e, "shard counts cannot be read"),
-        }
+        self.worker.retentions.send_if_modified(|known| {
+            let is_new = *known != seen.retention;
+            *known = seen.retention;
+            is_new
+        });
     }
 
     /// A hand-over that began when nothing of the shard ran here (any more): there is nothing to commit.
@@ -262,6 +265,8 @@ impl<'a> Runner<'a> {
             renewals: self.renewals.clone(),
             log: Arc::clone(&worker.log),
             metrics: worker.metrics.clone(),
+            clock: worker.clock.clone(),
+            retention: Retention::new(worker.retentions.subscribe(), &stream.id.name),
             ends: stream.ends.clone(),
             successors: Arc::clone(&self.successors),
             stop,

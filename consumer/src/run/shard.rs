@@ -13,10 +13,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::retention::Retention;
 use super::role::Role;
 use super::roster::Successors;
 use super::task::{FirstRead, ShardTask};
 use super::{DriveError, Exit, Reading, WorkerConfig};
+use crate::clock::WallClock;
 use crate::commit::{Chunks, Epochs, Snapshots};
 use crate::lease::{HeldLease, LeasePlace};
 use crate::log::Log;
@@ -64,6 +66,8 @@ pub(super) struct Shard {
     pub(super) renewals: Renewals,
     pub(super) log: Arc<dyn Log>,
     pub(super) metrics: EngineMetrics,
+    pub(super) clock: WallClock,
+    pub(super) retention: Retention,
     pub(super) ends: watch::Receiver<Option<Instant>>,
     pub(super) successors: Arc<Successors>,
     /// Cancelled when the worker leaves or the lease is to go to another.
@@ -140,6 +144,8 @@ impl Shard {
             assigned: seen.map_or_else(FirstRead::default, FirstRead::since),
             ends: self.ends.clone(),
             metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            retention: self.retention.clone(),
             state_keys: self.role.keys(&self.context),
             state_mismatch: self.config.state_mismatch,
             crc_mismatch: self.config.crc_mismatch,

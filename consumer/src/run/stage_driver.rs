@@ -73,7 +73,11 @@ pub(crate) async fn drive(
                         run.dirty = true;
                     }
                     run.stage.idle()?;
+                    if behind_ms == 0 {
+                        run.tip = Some(asked);
+                    }
                     if behind_ms == 0 && !run.dirty {
+                        run.tell_tip().await?;
                         task.metrics.progressed(task.stream(), task.lease.key());
                     }
                 }
@@ -110,6 +114,10 @@ struct StageRun<'a> {
     dirty: bool,
     /// Whether the input is over and read to its tip.
     at_end: bool,
+    /// When the last read that came to the tip began; everything it gave is processed.
+    tip: Option<Instant>,
+    /// When the row was last told so.
+    told_tip: Option<Instant>,
     /// An operator's decision that the next commit rests on.
     resolution: Option<Resolution>,
 }
@@ -151,7 +159,8 @@ impl<'a> StageRun<'a> {
             task,
             stage,
             output,
-            start: fetch::Start::behind(&row, &row.checkpoint, row.sub_sequence),
+            start: fetch::Start::behind(&row, &row.checkpoint, row.sub_sequence)
+                .complete(!found.discarded && task.nothing_expired(&row)),
             shard_ended: row.checkpoint == Checkpoint::ShardEnd,
             pages,
             saver: Saver::new(task.chunks.clone(), task.lease.key(), fence, kept, found.directory),
@@ -161,6 +170,8 @@ impl<'a> StageRun<'a> {
             sub_sequence: row.sub_sequence,
             committed: Instant::now(),
             at_end: false,
+            tip: None,
+            told_tip: None,
         })
     }
 
@@ -190,6 +201,18 @@ impl<'a> StageRun<'a> {
             }
         }
         Ok(self.stage.proceed()?)
+    }
+
+    /// Tells the row now and then that a shard in which nothing comes is read to its tip.
+    async fn tell_tip(&mut self) -> Result<(), DriveError> {
+        let Some(every) = self.task.retention.say_every() else { return Ok(()) };
+        if self.told_tip.is_some_and(|at| at.elapsed() < every) {
+            return Ok(());
+        }
+        let update = self.task.with_tip(Update::new(), self.tip);
+        self.task.lease.write(update, Condition::None).await?;
+        self.told_tip = Some(Instant::now());
+        Ok(())
     }
 
     async fn commit(&mut self, shard_end: bool) -> Result<(), DriveError> {
@@ -231,7 +254,8 @@ impl<'a> StageRun<'a> {
         if let Some(resolution) = self.resolution {
             update = update.set(attribute::RESOLVED, Value::number(resolution.number));
         }
-        task.lease.write(update, Condition::None).await?;
+        task.lease.write(task.with_tip(update, self.tip), Condition::None).await?;
+        self.told_tip = self.tip.and(Some(Instant::now()));
         crash_point!("stage::after_commit");
         self.saver.committed();
         if let Err(error) = self.pages.committed().await {
@@ -273,7 +297,10 @@ async fn claim_epoch(task: &ShardTask, row: &LeaseRow, parts: &[Part], fresh: bo
     keys.dedup();
     let floor = parts.iter().map(|p| p.epoch).max().unwrap_or_default();
     let epoch = task.epochs.raise(&keys, floor).await?;
-    let stored = Value::number(epoch);
-    task.lease.write(Update::new().set(attribute::EPOCH, stored), Condition::None).await?;
+    let mut update = Update::new().set(attribute::EPOCH, Value::number(epoch));
+    if fresh {
+        update = update.remove(attribute::SEEN);
+    }
+    task.lease.write(update, Condition::None).await?;
     Ok(Fence { epoch, counter })
 }

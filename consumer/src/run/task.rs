@@ -5,16 +5,19 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::Fetched;
+use super::retention::Retention;
 use super::roster::Successors;
 use super::{CrcMismatch, DriveError, Reading, StateMismatch, Timing};
+use crate::clock::WallClock;
 use crate::commit::{Chunks, Epochs, Snapshots};
-use crate::lease::{HeldLease, attribute};
+use crate::lease::{HeldLease, LeaseRow, attribute};
 use crate::log::{Log, Record};
 use crate::metrics::EngineMetrics;
 use crate::shard::{SequenceNumber, ShardId};
@@ -56,6 +59,8 @@ pub(crate) struct ShardTask {
     pub(super) assigned: FirstRead,
     pub(crate) ends: watch::Receiver<Option<Instant>>,
     pub(crate) metrics: EngineMetrics,
+    pub(crate) clock: WallClock,
+    pub(crate) retention: Retention,
     pub(crate) state_keys: Vec<String>,
     pub(crate) state_mismatch: StateMismatch,
     pub(crate) crc_mismatch: CrcMismatch,
@@ -93,6 +98,20 @@ impl ShardTask {
         if let Some(seen) = self.assigned.take() {
             self.metrics.handed_over(self.stream(), seen.elapsed());
         }
+    }
+
+    /// Notes in a commit when the shard was last read to its tip, which is when a read began.
+    pub(crate) fn with_tip(&self, update: Update, asked: Option<Instant>) -> Update {
+        let Some(asked) = asked else { return update };
+        let ago = i64::try_from(asked.elapsed().as_millis()).unwrap_or(i64::MAX);
+        update.set(attribute::SEEN, Value::number(self.clock.now_ms().saturating_sub(ago)))
+    }
+
+    /// Whether nothing can have expired unread behind the checkpoint of a row that nobody else has written: the shard was
+    /// read to its tip a short while ago, by whoever had it.
+    pub(crate) fn nothing_expired(&self, row: &LeaseRow) -> bool {
+        let ago = row.seen_ms.map(|seen| self.clock.now_ms().saturating_sub(seen).max(0).unsigned_abs());
+        ago.is_some_and(|ago| self.retention.keeps_since(Duration::from_millis(ago)))
     }
 
     /// Says that records behind `after` may have expired unread.

@@ -17,6 +17,7 @@ use super::beat::{beat, enlist};
 use super::control::{ControlPlan, SourceControl};
 use super::leader::{Leader, LeaderParts, Lock};
 use super::map_driver::Exchange;
+use super::retention::Retentions;
 use super::role::{self, MapRole, ReduceRole, Role, StageRole};
 use super::runner::{Runner, StreamState};
 use super::shard::Renewals;
@@ -100,7 +101,7 @@ pub struct Worker {
     pub(super) config: WorkerConfig,
     pub(super) table: Arc<dyn Table>,
     pub(super) log: Arc<dyn Log>,
-    clock: WallClock,
+    pub(super) clock: WallClock,
     pub(super) metrics: EngineMetrics,
     roles: Vec<RoleSpec>,
     readings: BTreeMap<String, Reading>,
@@ -111,6 +112,8 @@ pub struct Worker {
     renewals: Option<(Handle, Arc<dyn Table>)>,
     /// Open shards as the leader published them, for this worker's mappers.
     pub(super) counts: watch::Sender<Option<ShardCounts>>,
+    /// How long streams keep their records, as the leader published it.
+    pub(super) retentions: watch::Sender<Retentions>,
 }
 
 impl fmt::Debug for Worker {
@@ -142,6 +145,7 @@ impl Worker {
             starts: BTreeMap::new(),
             renewals: None,
             counts: watch::Sender::new(None),
+            retentions: watch::Sender::default(),
         }
     }
 

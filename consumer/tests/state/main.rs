@@ -12,4 +12,5 @@ mod mortal;
 mod pages;
 mod pending;
 mod port;
+mod retention;
 mod world;

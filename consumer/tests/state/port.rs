@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log, LogError, Page, ReadToken, StreamId};
@@ -18,6 +19,9 @@ pub(crate) struct Port {
 impl Log for Port {
     async fn identify(&self, stream: &str) -> Result<StreamId, LogError> {
         self.log.identify(stream).await
+    }
+    async fn retention(&self, stream: &str) -> Result<Duration, LogError> {
+        self.log.retention(stream).await
     }
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, LogError> {
         self.log.shards(stream).await

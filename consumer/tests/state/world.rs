@@ -162,11 +162,23 @@ impl World {
 
     /// The committed lanes, as text.
     pub(crate) async fn lanes(&self) -> BTreeMap<String, String> {
+        let mut parts = self.parts().await;
+        parts.retain(|key, _| key.starts_with("lane-"));
+        parts
+    }
+
+    /// The committed marks of the lanes, as far as they are text.
+    pub(crate) async fn marks(&self) -> String {
+        let mut parts = self.parts().await;
+        parts.retain(|key, _| key.starts_with("marks@"));
+        parts.into_values().collect()
+    }
+
+    async fn parts(&self) -> BTreeMap<String, String> {
         let table: Arc<dyn Table> = self.table.clone();
         let stream = self.log.identify(EXCHANGE).await.unwrap();
         let parts = inspect::parts(&table, &Self::tables(), &stream).await.unwrap();
-        let lanes = parts.into_iter().filter(|(key, _)| key.starts_with("lane-"));
-        lanes.map(|(key, bytes)| (key, String::from_utf8_lossy(&bytes).into_owned())).collect()
+        parts.into_iter().map(|(key, bytes)| (key, String::from_utf8_lossy(&bytes).into_owned())).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -55,6 +56,7 @@ struct MemoryStream {
     id: StreamId,
     shards: Vec<MemoryShard>,
     next_sequence: u64,
+    retention: Duration,
     subscriptions: Subscriptions,
 }
 
@@ -98,7 +100,8 @@ impl MemoryLog {
             HashRange { start, end }
         });
         let id = StreamId { name: name.to_owned(), created_ms: self.now_ms() };
-        let mut stream = MemoryStream { id, shards: Vec::new(), next_sequence: 1, subscriptions: Subscriptions::new() };
+        let (shards, retention, subscriptions) = (Vec::new(), Duration::ZERO, Subscriptions::new());
+        let mut stream = MemoryStream { id, shards, next_sequence: 1, retention, subscriptions };
         for range in ranges {
             stream.open(range, Vec::new());
         }
@@ -123,6 +126,13 @@ impl MemoryLog {
         {
             let range = HashRange { start: a.start.min(b.start), end: a.end.max(b.end) };
             stream.open(range, vec![first.clone(), second.clone()]);
+        }
+    }
+
+    /// Promises that records are kept for at least so long, which whoever lets them expire must hold; at first nothing is.
+    pub fn keep(&self, stream: &str, retention: Duration) {
+        if let Some(stream) = self.lock().get_mut(stream) {
+            stream.retention = retention;
         }
     }
 
@@ -217,6 +227,10 @@ fn not_found(what: &str) -> LogError {
 impl Log for MemoryLog {
     async fn identify(&self, stream: &str) -> Result<StreamId, LogError> {
         self.lock().get(stream).map(|s| s.id.clone()).ok_or_else(|| not_found(stream))
+    }
+
+    async fn retention(&self, stream: &str) -> Result<Duration, LogError> {
+        self.lock().get(stream).map(|s| s.retention).ok_or_else(|| not_found(stream))
     }
 
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, LogError> {

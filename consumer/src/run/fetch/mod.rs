@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::retention::Retention;
 use super::task::ShardTask;
 use super::{Fetch, Reading, Timing};
 use crate::lease::{Checkpoint, LeaseRow};
@@ -54,6 +55,8 @@ pub(crate) struct Start {
     position: Position,
     /// This and everything before it is consumed: (sequence, sub-sequence).
     consumed: Option<(SequenceNumber, u64)>,
+    /// Whether everything behind that is still there, even if that record is not.
+    complete: bool,
     /// Until then (epoch milliseconds) a producer may hold an outdated map of this shard.
     resharded_until_ms: Option<i64>,
 }
@@ -75,14 +78,22 @@ impl Start {
         };
         let resharded = !row.parents.is_empty();
         let resharded_until_ms = resharded.then(|| row.created_ms.saturating_add(RESHARD_MS));
-        Self { position, consumed, resharded_until_ms }
+        Self { position, consumed, complete: false, resharded_until_ms }
+    }
+
+    /// The same when nothing behind the checkpoint can have expired: a first record that is another one is then no sign of
+    /// loss but of a shard in which nothing came for longer than the stream keeps records.
+    #[must_use]
+    pub(crate) fn complete(self, complete: bool) -> Self {
+        Self { complete, ..self }
     }
 }
 
 /// Reads the task's shard on until `stop`.
 pub(crate) fn spawn(task: &ShardTask, start: Start, stop: CancellationToken) -> mpsc::Receiver<Fetched> {
     let (shard, log, ends) = (&task.context, Arc::clone(&task.log), task.ends.clone());
-    let source = Source { shard, log, reading: &task.reading, timing: &task.timing, ends };
+    let (reading, timing, retention) = (&task.reading, &task.timing, task.retention.clone());
+    let source = Source { shard, log, reading, timing, retention, ends };
     read_on(source, task.metrics.clone(), start, stop)
 }
 
@@ -92,6 +103,7 @@ struct Source<'a> {
     log: Arc<dyn Log>,
     reading: &'a Reading,
     timing: &'a Timing,
+    retention: Retention,
     ends: watch::Receiver<Option<Instant>>,
 }
 
@@ -102,10 +114,10 @@ fn read_on(
     stop: CancellationToken,
 ) -> mpsc::Receiver<Fetched> {
     let (sender, receiver) = mpsc::channel(PAGES);
-    let Source { shard, log, reading, timing, ends } = source;
+    let Source { shard, log, reading, timing, retention, ends } = source;
     let (stream, position) = (shard.stream.name.clone(), start.position.clone());
     let place = Place { log, stream, shard: shard.shard.clone(), position };
-    let outlet = Outlet::new(shard, reading.kpl, metrics, start, sender.clone());
+    let outlet = Outlet::new(shard, reading.kpl, metrics, start, retention, sender.clone());
     let reader: BoxFuture<'static, Result<(), Closed>> = match &reading.fetch {
         Fetch::Polling => Box::pin(Poll::new(place, timing.poll, timing.idle_poll, outlet).run()),
         Fetch::FanOut { consumer } => Box::pin(Subscriber::new(place, consumer, outlet, ends).run()),

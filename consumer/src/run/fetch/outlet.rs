@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Fetched, Start};
+use super::{Fetched, Retention, Start};
 use crate::kpl::{Kpl, Split, split};
 use crate::log::Record;
 use crate::metrics::EngineMetrics;
@@ -35,6 +35,9 @@ pub(super) struct Outlet {
     /// The first record must be this one, or some have expired.
     expected: Option<SequenceNumber>,
     resharded_until_ms: Option<i64>,
+    retention: Retention,
+    /// When the last read that came to the tip began.
+    tip: Option<Instant>,
     metrics: EngineMetrics,
     stream: String,
     shard: String,
@@ -57,15 +60,18 @@ impl Outlet {
         kpl: Option<Kpl>,
         metrics: EngineMetrics,
         start: Start,
+        retention: Retention,
         sender: mpsc::Sender<Fetched>,
     ) -> Self {
         Self {
             sender,
             kpl,
             range: shard.range,
-            expected: start.consumed.as_ref().map(|(sequence, _)| sequence.clone()),
+            expected: start.consumed.as_ref().filter(|_| !start.complete).map(|(sequence, _)| sequence.clone()),
             consumed: start.consumed,
             resharded_until_ms: start.resharded_until_ms,
+            retention,
+            tip: None,
             metrics,
             stream: shard.stream.name.clone(),
             shard: shard.shard.as_str().to_owned(),
@@ -76,7 +82,9 @@ impl Outlet {
 
     /// Reading begins anew AT `sequence`, which is consumed.
     pub(super) fn again_at(&mut self, sequence: SequenceNumber) {
-        self.expected = Some(sequence.clone());
+        // The record itself may expire while nothing comes behind it.
+        let complete = self.tip.is_some_and(|tip| self.retention.keeps_since(tip.elapsed()));
+        self.expected = (!complete).then(|| sequence.clone());
         self.consumed = Some((sequence, u64::MAX));
     }
 
@@ -88,6 +96,9 @@ impl Outlet {
         asked: Instant,
         last: bool,
     ) -> Result<(), Closed> {
+        if behind_ms == 0 {
+            self.tip = Some(asked);
+        }
         if let Some(first) = records.first() {
             let expected = self.expected.take();
             if let Some(after) = expected.filter(|expected| first.sequence > *expected) {

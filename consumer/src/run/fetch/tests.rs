@@ -26,13 +26,20 @@ struct Scripted {
     failures: Mutex<VecDeque<LogError>>,
     seeks: Mutex<Vec<Position>>,
     reads: Mutex<Vec<Instant>>,
+    kept: Duration,
 }
 
 impl Scripted {
     fn new() -> Arc<Self> {
+        Self::keeping(Duration::ZERO)
+    }
+
+    /// Of a stream that keeps its records so long.
+    fn keeping(kept: Duration) -> Arc<Self> {
         let log = MemoryLog::new(1_000_000);
         log.create(STREAM, 1);
-        Arc::new(Self { log, failures: Mutex::default(), seeks: Mutex::default(), reads: Mutex::default() })
+        let (failures, seeks, reads) = Default::default();
+        Arc::new(Self { log, failures, seeks, reads, kept })
     }
 
     async fn put(&self, data: impl Into<Bytes>) -> SequenceNumber {
@@ -106,7 +113,9 @@ fn fetch_by(fetch: Fetch, log: &Arc<Scripted>, checkpoint: &Checkpoint, sub_sequ
     let start = Start::behind(&row(), checkpoint, sub_sequence);
     let (reading, timing) = (Reading { fetch, ..Reading::with_kpl() }, Timing::default());
     let (_, ends) = watch::channel(None);
-    let source = Source { shard: &shard, log: log.clone(), reading: &reading, timing: &timing, ends };
+    let (_, kept) = watch::channel([(STREAM.to_owned(), log.kept)].into());
+    let retention = Retention::new(kept, STREAM);
+    let source = Source { shard: &shard, log: log.clone(), reading: &reading, timing: &timing, retention, ends };
     read_on(source, metrics, start, CancellationToken::new())
 }
 
@@ -200,6 +209,28 @@ async fn records_that_expired_while_nothing_could_be_read_are_told_too() {
     log.log.trim(STREAM, &shard_id(), &lost);
     log.put("2").await;
     assert_eq!(texts(&mut pages).await, ["trimmed after 1", "2"]);
+}
+
+/// Was told as loss: with the last record gone, whatever came next looked like the first one left.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_expired_after_it_was_read_is_no_sign_of_loss_while_what_came_since_is_kept() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    for (silence, told) in [(HOUR, vec!["1"]), (22 * HOUR, vec!["trimmed after 1", "1"])] {
+        let log = Scripted::keeping(24 * HOUR);
+        let read = log.put("0").await;
+        let mut pages = fetch(&log, &Checkpoint::TrimHorizon, 0);
+        assert_eq!(texts(&mut pages).await, ["0"]);
+        // Nobody takes a page meanwhile, so nothing is read: two wait and one is under way.
+        tokio::time::sleep(silence).await;
+        log.log.trim(STREAM, &shard_id(), &read);
+        log.failures.lock().unwrap().push_back(LogError::Expired);
+        log.put("1").await;
+        let mut heard = Vec::new();
+        while !heard.iter().any(|text| text == "1") {
+            heard.extend(texts(&mut pages).await);
+        }
+        assert_eq!(heard, told, "after {silence:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //!
 //! One worker leads (`lock`), and one stands by with observations as old as the leader's. A pass reads each lease table
 //! once and every worker's item, and then: `sync` (rows for shards), `assign` (a pure plan) and `act` (the plan's writes and
-//! the bells), `count` (how wide the exchange is), the source set, `cleanup`. Everything written is conditional on what was read. Expiry is a counter standing
+//! the bells), `count` (how wide the exchange is), `retention`, the source set, `cleanup`. Everything written is conditional on what was read. Expiry is a counter standing
 //! still (`observed`), never a clock comparison. Not here: what a source's status means ([`super::control`]).
 
 mod act;
@@ -11,6 +11,7 @@ mod cleanup;
 mod count;
 mod lock;
 mod observed;
+mod retention;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -83,6 +84,8 @@ pub(crate) struct Leader {
     inherited: BTreeSet<String>,
     /// What this leader published as the shards on both sides of the exchange.
     counted: Option<ShardCounts>,
+    /// When the streams were last asked how long they keep their records.
+    asked_retention: Option<Instant>,
     synced: Option<Instant>,
     syncs: BTreeMap<String, StreamSync>,
 }
@@ -116,6 +119,7 @@ impl Leader {
             published: BTreeSet::new(),
             inherited: BTreeSet::new(),
             counted: None,
+            asked_retention: None,
             synced: None,
             syncs: BTreeMap::new(),
         }
@@ -162,6 +166,7 @@ impl Leader {
             }
             self.inherited = roster::published(&*self.parts.table, &self.parts.config).await?;
             (self.synced, self.published, self.counted) = (None, BTreeSet::new(), None);
+            self.asked_retention = None;
             self.term = term;
         }
         let members = self.members().await?;
@@ -175,6 +180,7 @@ impl Leader {
         }
         self.assign(&tables, &members).await?;
         self.count_shards(&tables, due).await?;
+        self.ask_retention(due).await?;
         // Last, because its records may have to wait for the exchange stream, and no lease should wait with them.
         if let (Some(control), Some((_, input))) = (&mut self.control, tables.first()) {
             control.tick(input, stop).await?;
