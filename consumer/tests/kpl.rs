@@ -22,6 +22,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+#[path = "../fuzz/check.rs"]
+mod check;
 #[path = "support/mortal.rs"]
 mod mortal;
 
@@ -97,6 +99,27 @@ fn the_range_check_goes_by_the_explicit_hash_key_and_else_by_the_md5_of_the_part
         let expected: Vec<&Bytes> = inside.iter().filter(lies_inside).map(|r| &r.data).collect();
         assert_eq!(records.iter().map(|r| &r.data).collect::<Vec<_>>(), expected);
         assert_eq!(records.len() as u64 + outside, inside.len() as u64);
+    }
+}
+
+/// The corpus that the fuzz target begins with, and what is around each of its files.
+#[test]
+fn every_seed_of_the_fuzz_target_holds_its_promises_whole_and_damaged() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/kpl");
+    let seeds =
+        std::fs::read_dir(folder).unwrap().map(|seed| Bytes::from(std::fs::read(seed.unwrap().path()).unwrap()));
+    let seeds: std::collections::BTreeSet<Bytes> = seeds.collect();
+    let real: Vec<Bytes> = fixture().into_iter().map(|(whole, _)| whole.data).collect();
+    assert!(real.iter().all(|aggregate| seeds.contains(aggregate)), "every aggregate of AWS's library is a seed");
+    for seed in seeds {
+        check::check(&seed);
+        // Enough places of the long ones, all of the short ones.
+        for at in (0..seed.len()).step_by(seed.len() / 200 + 1) {
+            let mut damaged = seed.to_vec();
+            damaged[at] ^= 1 << (at % 8);
+            check::check(&damaged);
+            check::check(&seed[..at]);
+        }
     }
 }
 
