@@ -68,7 +68,8 @@
 //! 5. [`exchange`]: what travels from mappers to lanes: numbered batches, marks, source set, watermarks.
 //! 6. [`log`] and [`table`]: the seams to Kinesis and DynamoDB, each with a twin in memory; [`shard`], [`clock`];
 //!    [`kpl`]: records inside records.
-//! 7. [`inspect`]: reading committed state from outside; [`resolve`]: an operator's way past a loss; [`metrics`];
+//! 7. [`inspect`]: reading committed state from outside; [`resolve`]: an operator's way past a loss; [`skip`]: going on without a
+//!    lane that stands still; [`metrics`];
 //!    [`aws`]: how answers are sorted and counted.
 //!
 //! # Fail points
@@ -101,5 +102,6 @@ mod planted;
 pub mod resolve;
 pub mod run;
 pub mod shard;
+pub mod skip;
 pub mod stage;
 pub mod table;

@@ -121,15 +121,15 @@ pub async fn discard_state(
     decide(table, tables, stream, shard, Decision::DiscardState).await
 }
 
-/// Puts a record of the job's own making into a stream, such as SKIP of a lane's steps into the evidence stream, and
-/// returns when it is acknowledged. It may stand there twice, so it must be idempotent by content.
+/// Puts records of the job's own making that skip lanes ([`crate::skip`]) into the stream of the stage that waits for them,
+/// and returns when they are acknowledged. They may stand there twice, so they must be idempotent by content.
 ///
 /// # Errors
 /// The stream refused it for good.
-pub async fn skip(log: &dyn Log, stream: &str, record: Entry) -> Result<(), ResolveError> {
+pub async fn skip(log: &dyn Log, stream: &str, records: Vec<Entry>) -> Result<(), ResolveError> {
     let stop = tokio_util::sync::CancellationToken::new();
-    tracing::warn!(stream, key = record.partition_key, "an operator skips what a lane did not say");
-    Ok(put_all(log, stream, vec![record], &stop, |_| {}).await?)
+    tracing::warn!(stream, records = records.len(), "an operator skips what lanes did not say");
+    Ok(put_all(log, stream, records, &stop, |_| {}).await?)
 }
 
 async fn decide(

@@ -144,6 +144,12 @@ pub trait Stage: Send + 'static {
         let _ = loss;
     }
 
+    /// Event time by feed kind that is processed for good with what `save` returned: nothing will be said about it any
+    /// more. Stands on the lease row, where the leader sees who falls behind ([`crate::skip`]). None: it has no such time.
+    fn reached(&self) -> Option<Watermarks> {
+        None
+    }
+
     /// Whether a commit should not wait for its interval.
     fn urgent(&self) -> bool {
         false

@@ -107,6 +107,8 @@ pub struct LeaseRow {
     pub status: [Status; 4],
     /// Floors by kind.
     pub floor: [Option<i64>; 4],
+    /// Of an exchange shard: event time that its slowest lane has judged and said, by kind, epoch milliseconds.
+    pub reached: [Option<i64>; 4],
     /// An operator's last decision about the shard; used already when its number is not above `resolved`.
     pub resolution: Option<Resolution>,
     /// Number of the last decision that a commit rests on; 0: none.
@@ -185,6 +187,7 @@ impl LeaseRow {
                 None => Status::initial(kind),
             }),
             floor: attribute::FLOOR.map(|name| item.number(name)),
+            reached: attribute::REACHED.map(|name| item.number(name)),
             resolution: match item.string(attribute::RESOLVE) {
                 None => None,
                 Some(text) => Some(Resolution::parse(text).ok_or_else(|| bad(attribute::RESOLVE, text))?),

@@ -37,6 +37,16 @@ impl EngineMetrics {
         self.set.incomplete.with_label_values(&[stream, reason]).inc();
     }
 
+    /// Lanes that nobody waits for, as the leader sees them.
+    pub(crate) fn lanes_skipped(&self, lanes: usize) {
+        self.set.skipped.with_label_values::<&str>(&[]).set(gauge_value(lanes));
+    }
+
+    /// Records that skip lanes were put.
+    pub(crate) fn skips_put(&self, stream: &str, records: usize) {
+        self.set.skips.with_label_values(&[stream]).inc_by(records as u64);
+    }
+
     /// Number of input shards with this status.
     pub(crate) fn sources(&self, status: &str, count: usize) {
         self.set.sources.with_label_values(&[status]).set(gauge_value(count));

@@ -92,6 +92,10 @@ engine_metrics! {
         "Event time up to which an input shard is complete, Unix time; the lag is time() minus this.";
     lane_watermark: GaugeVec = "lane_watermark_timestamp_seconds" ["stream", "shard"]
         "Event time up to which the lanes of an exchange shard are complete (the slowest lane), Unix time.";
+    skipped: IntGaugeVec = "lanes_skipped" []
+        "Lanes of stuck exchange shards that nobody waits for, as the leader sees them.";
+    skips: IntCounterVec = "lane_skips_total" ["stream"]
+        "Records put by this worker, as leader, to go on without lanes that stand still; any is worth an alert.";
     sources: IntGaugeVec = "sources" ["status"] "Input shards by status, as the leader sees them.";
 
     // AWS.

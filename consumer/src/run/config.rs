@@ -42,7 +42,8 @@ pub struct Timing {
     pub hand_over: Duration,
     /// A source at its tip without records for this long stops holding watermarks back.
     pub idle_after: Duration,
-    /// A source that made no cut for this long stops holding watermarks back, with an alarm.
+    /// A source that made no cut for this long stops holding watermarks back, with an alarm; and nobody waits for the lanes
+    /// of an exchange shard that committed nothing for this long while others did ([`crate::skip`]).
     pub stuck_after: Duration,
     /// How long rows of another program are watched at the start for a sign of life, at least the failover time. A KCL
     /// worker renews three times in its own failover time, so a live one is seen when that is at most three times this.

@@ -315,6 +315,10 @@ impl<R: Reducer> Stage for LaneStage<R> {
         }
     }
 
+    fn reached(&self) -> Option<Watermarks> {
+        self.states.values().map(LaneState::watermarks).reduce(|a, b| a.min(&b))
+    }
+
     fn urgent(&self) -> bool {
         self.hurry
     }

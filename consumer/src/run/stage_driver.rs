@@ -16,7 +16,7 @@ use super::found::{self, find};
 use super::task::ShardTask;
 use super::{DriveError, Exit, control, crash_point};
 use crate::commit::{Fence, PageName, Pages, Part, Saver, indexed_part};
-use crate::exchange::Lanes;
+use crate::exchange::{Lanes, Watermarks};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::log::put_all;
 use crate::resolve::{Decision, Resolution};
@@ -230,6 +230,7 @@ impl<'a> StageRun<'a> {
             page_parts.push(index);
             written.extend(wrote);
         }
+        let reached = self.stage.reached();
         let mut saved = self.stage.save()?;
         saved.extend(page_parts);
         let checkpoint = if shard_end { Checkpoint::ShardEnd } else { self.checkpoint.clone() };
@@ -248,6 +249,9 @@ impl<'a> StageRun<'a> {
             .remove(attribute::PENDING)
             .remove(attribute::PENDING_SUB_SEQUENCE)
             .remove(attribute::PENDING_STATE);
+        for (name, mark) in attribute::REACHED.into_iter().zip(reached.iter().flat_map(Watermarks::as_slice)) {
+            update = if *mark == i64::MIN { update.remove(name) } else { update.set(name, Value::number(*mark)) };
+        }
         if shard_end {
             update = task.with_children(update).await?;
         }

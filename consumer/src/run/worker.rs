@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::beat::{beat, enlist};
 use super::control::{ControlPlan, SourceControl};
-use super::leader::{Leader, LeaderParts, Lock};
+use super::leader::{Leader, LeaderParts, Lock, SkipControl, SkipPlan};
 use super::map_driver::Exchange;
 use super::retention::Retentions;
 use super::role::{self, MapRole, ReduceRole, Role, StageRole};
@@ -27,6 +27,7 @@ use crate::commit::Snapshot;
 use crate::exchange::{FeedKinds, Lanes, ShardCounts};
 use crate::log::{Log, LogError, StreamId};
 use crate::metrics::EngineMetrics;
+use crate::skip::SkipRecords;
 use crate::stage::{Mapper, Reducer, ShardContext, Stage};
 use crate::table::{Table, TableError, TableName};
 
@@ -108,6 +109,7 @@ pub struct Worker {
     /// All streams of the job, the input first, when this worker runs only some of the roles.
     job: Vec<String>,
     control: Option<ControlPlan>,
+    skips: Option<(String, SkipRecords)>,
     starts: BTreeMap<String, StartPosition>,
     renewals: Option<(Handle, Arc<dyn Table>)>,
     /// Open shards as the leader published them, for this worker's mappers.
@@ -142,6 +144,7 @@ impl Worker {
             readings: BTreeMap::new(),
             job: Vec::new(),
             control: None,
+            skips: None,
             starts: BTreeMap::new(),
             renewals: None,
             counts: watch::Sender::new(None),
@@ -171,6 +174,14 @@ impl Worker {
     pub fn job(mut self, input: &str, exchange: &str, others: &[&str], lanes: Lanes, kinds: FeedKinds) -> Self {
         self.control = Some(self.plan(input, exchange, lanes, kinds));
         self.job = [input, exchange].iter().chain(others).map(|s| (*s).to_owned()).collect();
+        self
+    }
+
+    /// Lets the leader skip lanes that stand still for [`Timing::stuck_after`](super::Timing) in `stream`, where a stage
+    /// waits for all of them; without this it waits for as long as it takes. Set it on every worker of the job.
+    #[must_use]
+    pub fn skips(mut self, stream: &str, records: SkipRecords) -> Self {
+        self.skips = Some((stream.to_owned(), records));
         self
     }
 
@@ -299,7 +310,8 @@ impl Worker {
         let leading = leave.child_token();
         let (standby, named) = watch::channel(None);
         let lock = Lock::new(self.config.clone(), Arc::clone(&renewals.table), self.metrics.clone(), named);
-        let leader = Leader::new(self.leader_parts(), self.control().await?, lock.standing(), standby);
+        let leader =
+            Leader::new(self.leader_parts(), self.control().await?, self.skip_control(), lock.standing(), standby);
         let leader = tokio::spawn(leader.run(leading.clone()));
         let locking = renewals.spawn(lock.run(leading.clone()));
         let beating = beat(Arc::clone(&renewals.table), self.config.clone(), roles, leave.clone(), leading.clone());
@@ -324,6 +336,13 @@ impl Worker {
             streams: self.streams(),
             starts: self.starts.clone(),
         }
+    }
+
+    fn skip_control(&self) -> Option<SkipControl> {
+        let ((stream, records), control) = (self.skips.clone()?, self.control.as_ref()?);
+        let plan = SkipPlan { stream, lanes: control.lanes, stuck_after: control.stuck_after, records };
+        let (table, log) = (Arc::clone(&self.table), Arc::clone(&self.log));
+        Some(SkipControl::new(plan, table, log, self.config.tables.state(), self.metrics.clone()))
     }
 
     async fn control(&self) -> Result<Option<SourceControl>, WorkerError> {

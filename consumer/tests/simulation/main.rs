@@ -31,6 +31,17 @@ fn every_record_is_counted_once_through_crashes_zombies_lost_answers_and_reshard
 }
 
 #[test]
+fn a_shard_that_stands_still_is_skipped_in_a_storm_and_what_it_says_too_late_is_counted() {
+    let stuck = async |mut world: World| {
+        let whole_ms = world.storm_around_a_stuck_shard().await?;
+        world.finish().await?;
+        world.judge_the_stuck_shard(whole_ms).await
+    };
+    let test = "a_shard_that_stands_still_is_skipped_in_a_storm_and_what_it_says_too_late_is_counted";
+    seeds::hold(test, &seeds::wanted(60), stuck);
+}
+
+#[test]
 fn a_calm_run_counts_every_record_and_ends() {
     let calm = async |mut world: World| {
         world.calm().await;

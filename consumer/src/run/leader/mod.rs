@@ -2,7 +2,8 @@
 //!
 //! One worker leads (`lock`), and one stands by with observations as old as the leader's. A pass reads each lease table
 //! once and every worker's item, and then: `sync` (rows for shards), `assign` (a pure plan) and `act` (the plan's writes and
-//! the bells), `count` (how wide the exchange is), `retention`, the source set, `cleanup`. Everything written is conditional on what was read. Expiry is a counter standing
+//! the bells), `count` (how wide the exchange is), `retention`, the source set, `skips` (lanes nobody waits for),
+//! `cleanup`. Everything written is conditional on what was read. Expiry is a counter standing
 //! still (`observed`), never a clock comparison. Not here: what a source's status means ([`super::control`]).
 
 mod act;
@@ -12,6 +13,7 @@ mod count;
 mod lock;
 mod observed;
 mod retention;
+mod skips;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::assign::WorkerView;
 pub(crate) use self::lock::{Lock, Standing};
 use self::observed::{Levelled, Observed};
+pub(crate) use self::skips::{SkipControl, SkipPlan};
 use self::sync::StreamSync;
 use super::beat::strike_off;
 use super::control::SourceControl;
@@ -63,6 +66,7 @@ pub(crate) struct LeaderParts {
 pub(crate) struct Leader {
     parts: LeaderParts,
     control: Option<SourceControl>,
+    skips: Option<SkipControl>,
     standing: watch::Receiver<Standing>,
     /// Whom the lock names as standby.
     standby: watch::Sender<Option<String>>,
@@ -101,12 +105,14 @@ impl Leader {
     pub(crate) fn new(
         parts: LeaderParts,
         control: Option<SourceControl>,
+        skips: Option<SkipControl>,
         standing: watch::Receiver<Standing>,
         standby: watch::Sender<Option<String>>,
     ) -> Self {
         Self {
             parts,
             control,
+            skips,
             standing,
             standby,
             term: 0,
@@ -164,6 +170,9 @@ impl Leader {
             if let Some(control) = &mut self.control {
                 control.begin().await?;
             }
+            if let Some(skips) = &mut self.skips {
+                skips.begin().await?;
+            }
             self.inherited = roster::published(&*self.parts.table, &self.parts.config).await?;
             (self.synced, self.published, self.counted) = (None, BTreeSet::new(), None);
             self.asked_retention = None;
@@ -184,6 +193,10 @@ impl Leader {
         // Last, because its records may have to wait for the exchange stream, and no lease should wait with them.
         if let (Some(control), Some((_, input))) = (&mut self.control, tables.first()) {
             control.tick(input, stop).await?;
+            let exchange = tables.iter().find(|(stream, _)| stream == control.streams().1);
+            if let (Some(skips), Some((_, rows))) = (&mut self.skips, exchange) {
+                skips.tick(rows, stop).await?;
+            }
         }
         if due {
             self.synced = Some(Instant::now());
@@ -195,8 +208,13 @@ impl Leader {
     async fn watch(&mut self) -> Result<(), DriveError> {
         self.members().await?;
         for stream in self.parts.streams.clone() {
-            for row in self.rows(&stream).await? {
-                self.leases.age(&lease_name(&stream, &row), row.counter);
+            let rows = self.rows(&stream).await?;
+            for row in &rows {
+                self.leases.age(&lease_name(&stream, row), row.counter);
+            }
+            let exchange = self.control.as_ref().is_some_and(|control| control.streams().1 == stream);
+            if let (Some(skips), true) = (&mut self.skips, exchange) {
+                skips.observe(&rows);
             }
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! A small job with everything a real one has: two feed kinds, lateness decided in the mapper, steps closed by
 //! watermarks. Records are `KIND-KEY TIME`; every one ends up counted in a step, or as late, or as future.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use flowshift_consumer::clock::WallClock;
@@ -134,7 +135,11 @@ pub(crate) struct Sum {
     /// A planted bug: time passes by this clock too.
     clock: Option<WallClock>,
     trips: Trips,
+    broken: Broken,
 }
+
+/// Lanes whose reducer fails, whoever runs it: their shard stops.
+pub(crate) type Broken = Arc<Mutex<BTreeSet<LaneId>>>;
 
 #[derive(Default)]
 struct Lane {
@@ -144,8 +149,8 @@ struct Lane {
 }
 
 impl Sum {
-    pub(crate) fn new(violations: Violations, clock: Option<WallClock>, trips: Trips) -> Self {
-        Self { lanes: BTreeMap::new(), violations, clock, trips }
+    pub(crate) fn new(violations: Violations, clock: Option<WallClock>, trips: Trips, broken: Broken) -> Self {
+        Self { lanes: BTreeMap::new(), violations, clock, trips, broken }
     }
 }
 
@@ -186,6 +191,9 @@ impl Reducer for Sum {
     }
 
     fn advance(&mut self, lane: LaneId, watermarks: &Watermarks) -> Result<Vec<Bytes>, StageError> {
+        if self.broken.lock().unwrap().contains(&lane) {
+            return Err(StageError::new(format!("lane {lane} is broken")));
+        }
         let state = self.lanes.entry(lane).or_default();
         let mut told = Vec::new();
         for (kind, lateness_ms) in LATENESS_MS.into_iter().enumerate() {
@@ -199,7 +207,7 @@ impl Reducer for Sum {
             if closed <= state.told[kind] {
                 continue;
             }
-            let steps: std::collections::BTreeSet<i64> = state
+            let steps: BTreeSet<i64> = state
                 .counts
                 .keys()
                 .filter_map(|name| step_of(name))

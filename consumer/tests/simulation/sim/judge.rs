@@ -1,17 +1,20 @@
 //! The third stage: takes what the lanes say step by step and owns an outbox, as the real program's CORRELATE does.
 //!
-//! A step is judged when every lane has told it; its verdict enters the outbox in the same commit that moves the
+//! A step is judged when every lane has told it, or is skipped for it; what a lane tells of a step it was skipped for is
+//! counted and dropped. A step's verdict enters the outbox in the same commit that moves the
 //! checkpoint past its evidence, and goes out after that commit.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use flowshift_consumer::log::Record;
+use flowshift_consumer::exchange::LaneId;
+use flowshift_consumer::log::{Entry, Record};
+use flowshift_consumer::skip::SkipRecord;
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
 
 use super::Violations;
-use super::job::KINDS;
+use super::job::{KINDS, STEP_MS};
 use super::trips::Trips;
 
 /// What has gone out to the world, at least once.
@@ -36,6 +39,10 @@ pub(crate) struct Judge {
 pub(crate) struct State {
     /// Last step told, by lane and kind.
     told: BTreeMap<(u16, usize), i64>,
+    /// Last step skipped, by lane and kind.
+    skipped: BTreeMap<(u16, usize), i64>,
+    /// What lanes told of steps they had been skipped for, by kind and step.
+    pub(crate) dropped: BTreeMap<(usize, i64), u64>,
     /// Sums of steps that are not judged yet.
     open: BTreeMap<(usize, i64), u64>,
     /// `KIND STEP TOTAL`, in the order of judgement.
@@ -48,7 +55,8 @@ impl Judge {
     }
 
     fn low(&self, kind: usize) -> i64 {
-        let told = |lane| self.state.told.get(&(lane, kind)).copied().unwrap_or(i64::MIN);
+        let of = |map: &BTreeMap<(u16, usize), i64>, lane| map.get(&(lane, kind)).copied().unwrap_or(i64::MIN);
+        let told = |lane| of(&self.state.told, lane).max(of(&self.state.skipped, lane));
         (0..self.lanes).map(told).min().unwrap_or(i64::MIN)
     }
 
@@ -71,6 +79,19 @@ impl Judge {
     }
 }
 
+/// The record that skips a lane up to a moment, and the moment of the last step it takes in.
+pub(crate) fn skip_record(lane: LaneId, kind: usize, moment_ms: i64) -> Option<SkipRecord> {
+    let step = moment_ms.div_euclid(STEP_MS) - 1;
+    let data = Bytes::from(format!("skip:{lane}:{kind}:{step}"));
+    let entry = Entry { partition_key: lane.to_string(), hash_key: None, data };
+    Some(SkipRecord { until_ms: (step + 1) * STEP_MS, entry })
+}
+
+fn parse_skip(text: &str) -> Option<(u16, usize, i64)> {
+    let mut words = text.strip_prefix("skip:")?.split(':');
+    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+}
+
 impl State {
     pub(crate) fn decode(bytes: &[u8]) -> Self {
         let mut state = Self::default();
@@ -78,13 +99,15 @@ impl State {
             let (what, rest) = line.split_once(' ').unwrap();
             let words: Vec<i64> = rest.split(' ').map(|w| w.parse().unwrap()).collect();
             match what {
-                "told" => {
+                "told" | "skip" => {
                     let key = (u16::try_from(words[0]).unwrap(), usize::try_from(words[1]).unwrap());
-                    state.told.insert(key, words[2]);
+                    let map = if what == "told" { &mut state.told } else { &mut state.skipped };
+                    map.insert(key, words[2]);
                 }
-                "open" => {
+                "open" | "drop" => {
                     let key = (usize::try_from(words[0]).unwrap(), words[1]);
-                    state.open.insert(key, u64::try_from(words[2]).unwrap());
+                    let map = if what == "open" { &mut state.open } else { &mut state.dropped };
+                    map.insert(key, u64::try_from(words[2]).unwrap());
                 }
                 _ => state.outbox.push(rest.to_owned()),
             }
@@ -92,10 +115,16 @@ impl State {
         state
     }
 
-    fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let told = self.told.iter().map(|((lane, kind), to)| format!("told {lane} {kind} {to}\n"));
+        let skipped = self.skipped.iter().map(|((lane, kind), to)| format!("skip {lane} {kind} {to}\n"));
         let open = self.open.iter().map(|((kind, step), n)| format!("open {kind} {step} {n}\n"));
-        told.chain(open).chain(self.outbox.iter().map(|entry| format!("out {entry}\n"))).collect()
+        let dropped = self.dropped.iter().map(|((kind, step), n)| format!("drop {kind} {step} {n}\n"));
+        told.chain(skipped)
+            .chain(open)
+            .chain(dropped)
+            .chain(self.outbox.iter().map(|entry| format!("out {entry}\n")))
+            .collect()
     }
 }
 
@@ -110,6 +139,13 @@ impl Stage for Judge {
     fn process(&mut self, record: &Record) -> Result<(), StageError> {
         self.trips.step();
         let text = String::from_utf8_lossy(&record.data);
+        if let Some((lane, kind, to)) = parse_skip(&text) {
+            let skipped = self.state.skipped.entry((lane, kind)).or_insert(i64::MIN);
+            self.changed |= to > *skipped;
+            *skipped = to.max(*skipped);
+            self.judge(kind);
+            return Ok(());
+        }
         let (lane, kind, to, steps) = Self::parse(&text).ok_or_else(|| StageError::new("evidence"))?;
         let told = self.state.told.entry((lane, kind)).or_insert(i64::MIN);
         if to <= *told {
@@ -121,8 +157,10 @@ impl Stage for Judge {
             return Err(StageError::new(what));
         }
         *told = to;
+        let skipped = self.state.skipped.get(&(lane, kind)).copied().unwrap_or(i64::MIN);
         for (step, n) in steps {
-            *self.state.open.entry((kind, step)).or_default() += n;
+            let map = if step <= skipped { &mut self.state.dropped } else { &mut self.state.open };
+            *map.entry((kind, step)).or_default() += n;
         }
         self.changed = true;
         self.judge(kind);

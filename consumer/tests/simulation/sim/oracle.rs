@@ -12,6 +12,9 @@ use super::job::{Counts, parse_counts, step_of};
 use super::judge::State;
 use super::world::{EVIDENCE, EXCHANGE, World, tables};
 
+/// Records told too late, by kind and step.
+pub(crate) type Dropped = BTreeMap<(usize, i64), u64>;
+
 fn by_key(counters: &Counts) -> BTreeMap<String, u64> {
     let mut counted: BTreeMap<String, u64> = BTreeMap::new();
     for (name, n) in counters.iter().filter(|(name, _)| name.contains(' ')) {
@@ -58,7 +61,7 @@ impl World {
         }
         self.every_record_is_counted_once(&counters)?;
         self.evidence_is_repeated_in_the_same_bytes()?;
-        self.every_verdict_is_reached_once(&counters).await
+        self.every_verdict_is_reached_once(&counters, &BTreeMap::new()).await
     }
 
     /// How many records are missing; no key may be counted more often than it was produced.
@@ -104,17 +107,47 @@ impl World {
         Ok(())
     }
 
-    /// The outbox holds each step once, with exactly what the lanes counted for it, and all of it went out.
-    async fn every_verdict_is_reached_once(&self, counters: &Counts) -> Result<(), String> {
+    /// What the third stage has committed.
+    pub(crate) async fn verdicts(&self) -> Result<State, String> {
+        let parts = self.parts(EVIDENCE).await?;
+        Ok(parts.first().map(|(_, bytes)| State::decode(bytes)).unwrap_or_default())
+    }
+
+    /// Everything a run must satisfy in which lanes were skipped: what they told too late is counted, and a verdict holds
+    /// the rest of its step. Returns what was told too late.
+    pub(crate) async fn judge_with_skips(&self) -> Result<Dropped, String> {
+        let counters = self.counters().await?;
+        self.every_record_is_counted_once(&counters)?;
+        self.evidence_is_repeated_in_the_same_bytes()?;
+        let dropped = self.verdicts().await?.dropped;
+        self.every_verdict_is_reached_once(&counters, &dropped).await?;
+        Ok(dropped)
+    }
+
+    /// The outbox holds each step once, with exactly what the lanes counted for it but for what came too late, and all of
+    /// it went out.
+    async fn every_verdict_is_reached_once(&self, counters: &Counts, dropped: &Dropped) -> Result<(), String> {
         let mut expected: BTreeMap<(usize, i64), u64> = BTreeMap::new();
         for (name, n) in counters {
             if let Some(step) = step_of(name) {
                 *expected.entry(step).or_default() += n;
             }
         }
+        for (step, n) in dropped {
+            let left = expected.get(step).and_then(|all| all.checked_sub(*n));
+            let left =
+                left.ok_or_else(|| format!("{n} dropped of step {step:?}, which held {:?}", expected.get(step)))?;
+            if left == 0 {
+                expected.remove(step)
+            } else {
+                expected.insert(*step, left)
+            };
+        }
         let expected: BTreeSet<String> = expected.iter().map(|((k, s), n)| format!("{k} {s} {n}")).collect();
-        let parts = self.parts(EVIDENCE).await?;
-        let outbox = parts.first().map(|(_, bytes)| State::decode(bytes).outbox).unwrap_or_default();
+        let State { outbox, dropped: counted, .. } = self.verdicts().await?;
+        if counted != *dropped {
+            return Err(format!("told too late: {counted:?}, expected {dropped:?}"));
+        }
         let once: BTreeSet<String> = outbox.iter().cloned().collect();
         if once.len() != outbox.len() {
             return Err(format!("an entry stands twice in the outbox: {outbox:?}"));

@@ -17,6 +17,7 @@ use flowshift_consumer::log::{Entry, Log};
 use flowshift_consumer::metrics::EngineMetrics;
 use flowshift_consumer::run::{Fetch, Reading, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::shard::ShardId;
+use flowshift_consumer::skip::SkipRecords;
 use flowshift_consumer::table::Table;
 use flowshift_consumer::table::memory::MemoryTable;
 use rand::rngs::SmallRng;
@@ -29,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 use super::Violations;
 use super::ambush::Ambush;
 use super::audit::{Audited, Books};
-use super::job::{Count, KINDS, Sum};
-use super::judge::{Judge, Outside};
+use super::job::{Broken, Count, KINDS, Sum};
+use super::judge::{Judge, Outside, skip_record};
 use super::port::{Faults, Horizons, Port};
 use super::trips::Trips;
 
@@ -82,7 +83,9 @@ pub(crate) struct World {
     pub(crate) trips: Trips,
     /// Where faults are placed.
     pub(crate) ambush: Option<Arc<Ambush>>,
-    lanes: Lanes,
+    pub(crate) broken: Broken,
+    pub(crate) stuck_after: Duration,
+    pub(crate) lanes: Lanes,
     books: Books,
     started: u64,
 }
@@ -111,6 +114,8 @@ impl World {
             // Not drawn from `chance`: the storm of a seed is the same however its streams are read.
             pushed: [&[][..], &[INPUT], &[EXCHANGE, EVIDENCE], &[INPUT, EXCHANGE, EVIDENCE]][seed as usize % 4]
                 .to_vec(),
+            broken: Broken::default(),
+            stuck_after: Timing::default().stuck_after,
             lanes: Lanes::new(8).unwrap(),
             books: Books::default(),
             started: 0,
@@ -144,7 +149,8 @@ impl World {
         self.started += 1;
         let name = format!("worker-{}", self.started);
         let port = self.port(&name, faults);
-        let config = WorkerConfig { timing: timing(), ..WorkerConfig::new(WorkerId::new(name), tables()) };
+        let timing = Timing { stuck_after: self.stuck_after, ..timing() };
+        let config = WorkerConfig { timing, ..WorkerConfig::new(WorkerId::new(name), tables()) };
         let metrics = EngineMetrics::register(&prometheus::Registry::new(), "simulation").unwrap();
         // Every worker's wall clock is wrong by its own amount, up to an hour.
         let skew = self.chance.random_range(-3_600_000..3_600_000);
@@ -154,6 +160,7 @@ impl World {
         let (_, snapshot) = watch::channel(Snapshot::new("topology"));
         let mut worker = Worker::new(config, port.clone(), port.clone(), clock.clone(), metrics);
         worker = worker.job(INPUT, EXCHANGE, &[EVIDENCE], lanes, kinds);
+        worker = worker.skips(EVIDENCE, SkipRecords::new(skip_record));
         if roles != Roles::Reduce {
             worker = worker.map(INPUT, EXCHANGE, lanes, kinds, snapshot, Count { lanes, trips: self.trips.clone() });
         }
@@ -163,7 +170,8 @@ impl World {
             let trips = self.trips.clone();
             worker = worker.reduce(EXCHANGE, Some(EVIDENCE), lanes, kinds, {
                 let (violations, trips) = (violations.clone(), trips.clone());
-                move |_| Sum::new(violations.clone(), reader.clone(), trips.clone())
+                let broken = Arc::clone(&self.broken);
+                move |_| Sum::new(violations.clone(), reader.clone(), trips.clone(), Arc::clone(&broken))
             });
             let judge =
                 move |_: &_, _| Judge::new(lanes.count(), violations.clone(), Arc::clone(&outside), trips.clone());
