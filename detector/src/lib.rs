@@ -27,7 +27,7 @@ pub mod settings;
 pub mod topology;
 pub mod window;
 
-pub use correlate::{Applied, Correlator, CorrelatorState};
+pub use correlate::{Applied, Correlator, CorrelatorState, Skips};
 pub use event::{AnomalyEvent, EventType, IncidentId, Reason, Severity, Verdict};
 pub use evidence::{Signal, Stage, StepEvidence};
 pub use feed::FeedKind;

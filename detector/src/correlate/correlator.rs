@@ -17,14 +17,17 @@ use crate::settings::Settings;
 use super::incident::Incident;
 use super::life;
 use super::progress::{Finished, Progress};
+use super::skips::Skips;
 
 /// What became of a piece of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
     /// It was taken.
     Taken,
-    /// This lane has spoken for these steps already (a repeat, or the lane was skipped): dropped and counted.
+    /// This lane has spoken for these steps already: dropped and counted.
     Repeated,
+    /// The lane was skipped for these steps: its evidence comes too late, is dropped and counted.
+    Skipped,
     /// The lane number, the feed kind or the step length is not of this job: dropped and counted.
     Foreign,
 }
@@ -55,13 +58,14 @@ impl CorrelatorState {
 pub struct Correlator {
     settings: Settings,
     state: CorrelatorState,
+    skips: Skips,
 }
 
 impl Correlator {
     /// A correlator of `lanes` lanes that has heard nothing.
     pub fn new(settings: Settings, lanes: u16) -> Self {
         let state = CorrelatorState { step_s: settings.step_s(), lanes, ..CorrelatorState::default() };
-        Self { settings, state }
+        Self { settings, state, skips: Skips::default() }
     }
 
     /// Takes stored state up again.
@@ -77,12 +81,24 @@ impl Correlator {
                 step_s: settings.step_s(),
             });
         }
-        Ok(Self { settings, state })
+        Ok(Self { settings, state, skips: Skips::default() })
+    }
+
+    /// Takes stored skips up again.
+    #[must_use]
+    pub fn with_skips(mut self, skips: Skips) -> Self {
+        self.skips = skips;
+        self
     }
 
     /// What must be stored.
     pub fn state(&self) -> &CorrelatorState {
         &self.state
+    }
+
+    /// What must be stored beside it.
+    pub fn skips(&self) -> &Skips {
+        &self.skips
     }
 
     /// The settings in force.
@@ -99,29 +115,46 @@ impl Correlator {
             self.state.foreign = self.state.foreign.saturating_add(1);
             return Applied::Foreign;
         }
-        if self.state.feeds.entry(evidence.kind).or_default().apply(lane, evidence) {
+        let feed = self.state.feeds.entry(evidence.kind).or_default();
+        if self.skips.is_late(lane, evidence) {
+            if evidence.last {
+                feed.end(lane);
+            }
+            return Applied::Skipped;
+        }
+        if feed.apply(lane, evidence) {
             return Applied::Taken;
         }
         self.state.repeated = self.state.repeated.saturating_add(1);
         Applied::Repeated
     }
 
-    /// Stops waiting for a lane up to `until_s` (end of the last skipped step, epoch s); its evidence for these steps is
-    /// dropped when it comes.
-    pub fn skip(&mut self, lane: u16, kind: FeedKind, until_s: i64) {
-        if lane < self.state.lanes && self.settings.feeds().contains_key(&kind) {
-            self.state.feeds.entry(kind).or_default().skip(lane, until_s);
+    /// Stops waiting for a lane: in every step that ends by `until_s` (epoch s); its evidence for these steps is dropped
+    /// when it comes. [`Applied::Repeated`] when it has spoken, or was skipped, for all of them.
+    pub fn skip(&mut self, lane: u16, kind: FeedKind, until_s: i64) -> Applied {
+        if lane >= self.state.lanes || !self.settings.feeds().contains_key(&kind) {
+            self.state.foreign = self.state.foreign.saturating_add(1);
+            return Applied::Foreign;
         }
+        let step_s = i64::from(self.settings.step_s());
+        let until_s = until_s.div_euclid(step_s).saturating_mul(step_s);
+        let Some(from_s) = self.state.feeds.entry(kind).or_default().skip(lane, until_s) else {
+            return Applied::Repeated;
+        };
+        self.skips.add(kind, lane, from_s, until_s);
+        Applied::Taken
     }
 
-    /// Takes every step for which all lanes have spoken and says what changed, in order.
+    /// Takes every step for which all lanes have spoken or were skipped and says what changed, in order.
     pub fn advance(&mut self) -> Vec<AnomalyEvent> {
         let mut events = Vec::new();
         while let Some((kind, start_s)) = self.due() {
             let step_s = self.settings.step_s();
             let Some(pool) = self.state.feeds.get_mut(&kind).and_then(|feed| feed.take(start_s, step_s)) else { break };
             let at = start_s.saturating_add(i64::from(step_s));
-            events.extend(life::step(&mut self.state.incidents, &pool, kind, at, step_s));
+            let partial = self.skips.covers(kind, start_s);
+            events.extend(life::step(&mut self.state.incidents, &pool, kind, at, step_s, partial));
+            self.skips.forget(kind, at);
         }
         events
     }

@@ -23,17 +23,18 @@ const REOPEN_S: i64 = 1_800;
 const CALM_STEPS: u8 = 5;
 const CALM_MN: i64 = 5_000;
 
-/// Takes one step and tells what changed.
+/// Takes one step and tells what changed; `partial`: without a lane that was skipped.
 pub(super) fn step(
     incidents: &mut Vec<Incident>,
     pool: &StepPool,
     kind: FeedKind,
     at: i64,
     step_s: u32,
+    partial: bool,
 ) -> Vec<AnomalyEvent> {
     let mut events = Vec::new();
     for signal in SIGNALS {
-        let view = View { pool, kind, signal, at, step_s };
+        let view = View { pool, kind, signal, at, step_s, partial };
         Step { view, counts: view.counts(), incidents, events: &mut events, changed: BTreeSet::new() }.run();
     }
     incidents.retain(|i| i.resolved_s.is_none_or(|resolved| at.saturating_sub(resolved) <= REOPEN_S));
@@ -224,6 +225,9 @@ impl Step<'_> {
             let view = self.view;
             let mut normal = false;
             self.incidents[index].pairs.retain(|pair, member| {
+                if view.partial && view.row(pair).is_none() {
+                    return true;
+                }
                 let (calm, new_normal) =
                     view.row(pair).map_or((true, false), |(_, s)| (!s.alarmed && s.score_mn < CALM_MN, s.new_normal));
                 member.calm = if calm { member.calm.saturating_add(1) } else { 0 };

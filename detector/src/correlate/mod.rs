@@ -3,8 +3,8 @@
 //! For: waiting for every lane, grouping pairs into incidents, verdicts, the life of incidents.
 //! Not for: judging a pair; the lanes did that.
 //! Invariant: (kind, step) are taken in the order of step end + the kind's allowed lateness, ties by kind, each once and
-//! only when every lane has spoken for it; so the events do not depend on the order in which lanes deliver.
-//! Reading order: `progress` (who has spoken), `view` (one step of all lanes), `cover` (which element explains it),
+//! only when every lane has spoken for it or was skipped for it; so the events do not depend on the order in which lanes deliver.
+//! Reading order: `progress` (who has spoken), `skips` (for whom nobody waits), `view` (one step of all lanes), `cover` (which element explains it),
 //! `life` (incidents), `summary` (the sentence).
 
 mod correlator;
@@ -12,7 +12,9 @@ mod cover;
 mod incident;
 mod life;
 mod progress;
+mod skips;
 mod summary;
 mod view;
 
 pub use correlator::{Applied, Correlator, CorrelatorState};
+pub use skips::Skips;

@@ -26,7 +26,7 @@ pub(crate) struct StepPool {
 struct Lane {
     /// Start of the first step it spoke for; `None` when it only said that its input has ended.
     from_s: Option<i64>,
-    /// End of the last step it spoke for.
+    /// End of the last step it spoke for, or was skipped for.
     until_s: i64,
     ended: bool,
 }
@@ -65,10 +65,21 @@ impl Progress {
         true
     }
 
-    /// Counts a lane as having spoken up to `until_s`.
-    pub(super) fn skip(&mut self, lane: u16, until_s: i64) {
-        let kept = self.lanes.entry(lane).or_insert(Lane { from_s: None, until_s, ended: false });
-        kept.until_s = kept.until_s.max(until_s);
+    /// Counts a lane as having spoken up to `until_s`. Returns up to where it counted before; `None` when that is as far,
+    /// or it has ended.
+    pub(super) fn skip(&mut self, lane: u16, until_s: i64) -> Option<i64> {
+        let kept = self.lanes.entry(lane).or_insert(Lane { from_s: None, until_s: i64::MIN, ended: false });
+        if kept.ended || kept.until_s >= until_s {
+            return None;
+        }
+        Some(std::mem::replace(&mut kept.until_s, until_s))
+    }
+
+    /// A lane's input has ended, and what it said with that is not taken.
+    pub(super) fn end(&mut self, lane: u16) {
+        if let Some(kept) = self.lanes.get_mut(&lane) {
+            kept.ended = true;
+        }
     }
 
     /// Start of the next step, once every one of `lanes` has spoken. `Err` when there will never be another.

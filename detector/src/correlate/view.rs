@@ -26,6 +26,8 @@ pub(super) struct View<'a> {
     /// End of the step, epoch s.
     pub(super) at: i64,
     pub(super) step_s: u32,
+    /// A lane is not in it: a pair without a row may be quiet or not heard.
+    pub(super) partial: bool,
 }
 
 impl<'a> View<'a> {
