@@ -26,7 +26,7 @@ use crate::config::{
 };
 use crate::metrics::Metrics;
 use crate::stage::aggregate::Aggregate;
-use crate::stage::correlate::{Correlate, Deliveries, Outlet, Printer};
+use crate::stage::correlate::{Correlate, Deliveries, Outlet, Printer, skip_records};
 use crate::stage::detect::{Detect, Seed};
 use crate::stage::rules;
 use crate::webhook::{Deliverer, Endpoint, Gate, Secrets};
@@ -105,6 +105,7 @@ pub async fn run(
         kinds,
     );
     worker = worker.start_at(&streams.flows, start(config.input.start_at, WallClock::system().now_ms())?);
+    worker = worker.skips(&streams.evidence, skip_records(&settings));
     if job.role != Role::Detect {
         let aggregate = Aggregate::new(lanes);
         worker = worker.map(&streams.flows, &streams.exchange, lanes, kinds, job.snapshot.clone(), aggregate);

@@ -13,7 +13,7 @@ use crate::app::Role;
 use crate::config::Override;
 
 pub use backtest::Backtest;
-pub use leases::{Decide, LeasesCommand, LeasesList, LeasesRelease, ResolveCommand};
+pub use leases::{Decide, LeasesCommand, LeasesList, LeasesRelease, ResolveCommand, ResolveSkip};
 
 /// Did the network between these two subnets just get worse, how sure are we, and whose fault is it?
 #[derive(Debug, Parser)]

@@ -67,7 +67,7 @@ fn strength(row: &PairRow) -> (bool, i64) {
 /// Decodes and checks.
 ///
 /// # Errors
-/// When the bytes are no evidence of version 1, or a step has no length.
+/// When the bytes are no evidence of version 1, a step has no length, or a skip is more than that.
 pub fn decode(bytes: &[u8]) -> Result<StepEvidence, EvidenceError> {
     let evidence = StepEvidence::decode(bytes).map_err(|error| EvidenceError::Broken(error.to_string()))?;
     if evidence.version != VERSION {
@@ -78,6 +78,10 @@ pub fn decode(bytes: &[u8]) -> Result<StepEvidence, EvidenceError> {
     }
     if evidence.step_count == 0 && !evidence.last {
         return Err(EvidenceError::Inconsistent("no step is covered"));
+    }
+    let says = !evidence.elements.is_empty() || !evidence.rows.is_empty() || evidence.rows_left_out > 0;
+    if evidence.skip && (says || evidence.last || evidence.step_count != 1) {
+        return Err(EvidenceError::Inconsistent("a skip says something besides its step"));
     }
     if evidence.rows.iter().any(|row| row.src.is_none() || row.dst.is_none()) {
         return Err(EvidenceError::Inconsistent("a row has no pair"));

@@ -65,6 +65,31 @@ pub enum ResolveCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Stop waiting for the lanes of a shard that does not come on
+    ///
+    /// Incidents wait for every lane, step by step. The leader goes on by itself without the lanes of an exchange shard
+    /// that has committed nothing for engine.stuck_after; this is for sooner, or for further. What the lanes say later of
+    /// the steps skipped is dropped and counted (metric flowshift_evidence_dropped_total); later steps count again.
+    #[command(after_long_help = "Examples:\n  flowshift leases resolve skip shardId-000000000002 --yes\n  \
+        flowshift leases resolve skip shardId-000000000002 --lane 17 --until 2026-11-22T10:30:00Z --yes")]
+    Skip(ResolveSkip),
+}
+
+/// `flowshift leases resolve skip`
+#[derive(Debug, Args)]
+pub struct ResolveSkip {
+    /// The shard of the exchange stream.
+    #[arg(value_name = "SHARD")]
+    pub shard: String,
+    /// Only this lane of it; can be given several times
+    #[arg(long = "lane", value_name = "N")]
+    pub lanes: Vec<u16>,
+    /// Skip the steps that end by this time (RFC 3339); without it those that all other exchange shards have judged
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// How to decide.
+    #[command(flatten)]
+    pub decide: Decide,
 }
 
 /// How a decision is made.

@@ -28,16 +28,40 @@ pub fn encode(lane: u16, topology_hash: &[u8], evidence: &StepEvidence) -> Vec<u
         elements: evidence.elements.iter().map(sum_to_wire).collect(),
         rows: evidence.rows.iter().map(row_to_wire).collect(),
         rows_left_out: evidence.rows_left_out,
+        skip: false,
     };
     wire::encode(record, wire::MAX_BYTES)
 }
 
-/// The lane and what it says.
+/// Encodes that nobody waits for `lane` in the steps of `step_s` seconds that end by `until_s` (epoch s).
+pub fn encode_skip(lane: u16, kind: FeedKind, step_s: u32, until_s: i64) -> Vec<u8> {
+    let record = wire::StepEvidence {
+        lane: u32::from(lane),
+        feed: feed_to_wire(kind) as i32,
+        first_step_start_s: until_s.saturating_sub(i64::from(step_s)),
+        step_s,
+        step_count: 1,
+        skip: true,
+        ..wire::StepEvidence::default()
+    };
+    wire::encode(record, wire::MAX_BYTES)
+}
+
+/// What stands in a record of the evidence stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// A lane says something.
+    Evidence(u16, StepEvidence),
+    /// Nobody waits for a lane any more, up to here (end of a step, epoch s).
+    Skip(u16, FeedKind, i64),
+}
+
+/// Who says what.
 ///
 /// # Errors
 /// When the bytes are no evidence of version 1, a number is outside its set or range, a part is missing, a list does not
 /// ascend, or evidence of several steps says something about one.
-pub fn decode(bytes: &[u8]) -> Result<(u16, StepEvidence), ConvertError> {
+pub fn decode(bytes: &[u8]) -> Result<Said, ConvertError> {
     let record = wire::decode(bytes)?;
     let lane = narrow::<u16>("lane", record.lane, u16::MAX)?;
     let evidence = StepEvidence {
@@ -50,6 +74,9 @@ pub fn decode(bytes: &[u8]) -> Result<(u16, StepEvidence), ConvertError> {
         rows: record.rows.iter().map(row_from_wire).collect::<Result<_, _>>()?,
         rows_left_out: record.rows_left_out,
     };
+    if record.skip {
+        return Ok(Said::Skip(lane, evidence.kind, evidence.end_s()));
+    }
     ascending("sums", evidence.elements.iter().map(|sum| &sum.element))?;
     ascending("rows", evidence.rows.iter().map(|row| &row.pair))?;
     if evidence.steps != 1 && !evidence.is_empty() {
@@ -57,7 +84,7 @@ pub fn decode(bytes: &[u8]) -> Result<(u16, StepEvidence), ConvertError> {
         let rows = rows.saturating_add(u64::from(evidence.rows_left_out));
         return Err(ConvertError::RunNotEmpty { steps: evidence.steps, rows });
     }
-    Ok((lane, evidence))
+    Ok(Said::Evidence(lane, evidence))
 }
 
 fn sum_to_wire(sum: &ElementSum) -> wire::ElementSum {

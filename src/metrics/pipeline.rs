@@ -10,6 +10,9 @@ use super::register::{MetricsError, Registrar};
 /// Why a record is in no pane; the same closed set as the decoders' reasons.
 pub const REASONS: [&str; 7] = ["malformed", "unmapped", "late", "future", "duplicate", "unsupported", "expired"];
 
+/// Why evidence is dropped: said before, its lane was skipped for the step, not of this job, or not to be read.
+pub const DROPPED: [&str; 4] = ["repeated", "skipped", "foreign", "unreadable"];
+
 /// The kinds of feed, each with its own watermark.
 pub const FEEDS: [&str; 2] = ["reports", "flow_logs"];
 
@@ -22,6 +25,8 @@ pub struct PipelineMetrics {
     pub records_accounted: IntCounter,
     /// Flow records in no pane, by [`REASONS`].
     pub records_rejected: IntCounterVec,
+    /// Evidence that CORRELATE dropped, by [`DROPPED`].
+    pub evidence_dropped: IntCounterVec,
     /// Event-time steps judged by the detector.
     pub steps_judged: IntCounter,
     /// Incidents opened, by signal, verdict and severity (all closed sets of the detector).
@@ -47,6 +52,14 @@ impl PipelineMetrics {
             "Flow records that are in no pane, by the one reason that applies.",
             &["reason"],
         )?;
+        let evidence_dropped = registrar.counters(
+            "flowshift_evidence_dropped_total",
+            "Evidence records that are in no incident, by reason: repeated, skipped (they came after their lane had been skipped for the step), foreign or unreadable.",
+            &["reason"],
+        )?;
+        for reason in DROPPED {
+            evidence_dropped.with_label_values(&[reason]).inc_by(0);
+        }
         for feed in FEEDS {
             records_in.with_label_values(&[feed]).inc_by(0);
         }
@@ -56,6 +69,7 @@ impl PipelineMetrics {
         Ok(Self {
             records_in,
             records_rejected,
+            evidence_dropped,
             records_accounted: registrar
                 .counter("flowshift_records_accounted_total", "Flow records whose counters are in panes.")?,
             steps_judged: registrar

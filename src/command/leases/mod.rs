@@ -7,6 +7,7 @@ mod list;
 mod look;
 mod release;
 mod resolve;
+mod skip;
 mod watch;
 
 use super::Failure;

@@ -2,7 +2,7 @@
 //!
 //! First what is lost is found and said, by the rules of the shard's owner; then, with `--yes`, the decision is written to
 //! the shard's row, where the owner finds it at its next try. Nothing is lost by the decision that was not lost before,
-//! except state that `state` discards.
+//! except state that `state` discards. `skip` ([`skip`]) is of another kind: it concerns those who wait for the shard.
 
 use anyhow::{Context, anyhow};
 use flowshift_consumer::clock::WallClock;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::look::{Lease, leases};
 use super::release::only_one;
+use super::skip;
 use crate::app::KINDS;
 use crate::cli::{Decide, ResolveCommand};
 use crate::command::store::Store;
@@ -26,6 +27,7 @@ use crate::stage::rules;
 pub(super) fn decide(command: &ResolveCommand) -> &Decide {
     match command {
         ResolveCommand::Gaps { decide, .. } | ResolveCommand::State { decide, .. } => decide,
+        ResolveCommand::Skip(args) => &args.decide,
     }
 }
 
@@ -33,6 +35,7 @@ pub(super) async fn run(store: &Store, command: &ResolveCommand) -> Result<(), F
     match command {
         ResolveCommand::Gaps { shard, decide, limit } => gaps(store, shard, decide, *limit).await,
         ResolveCommand::State { shard, stream, decide, force } => state(store, shard, stream, decide, *force).await,
+        ResolveCommand::Skip(args) => skip::run(store, args).await,
     }
 }
 
@@ -132,7 +135,7 @@ async fn one(store: &Store, stream: &str, shard: &str) -> Result<Lease, Failure>
     Ok(only_one(shard, &of_shard)?.clone())
 }
 
-fn confirm(decide: &Decide, consequence: &str) -> Result<(), Failure> {
+pub(super) fn confirm(decide: &Decide, consequence: &str) -> Result<(), Failure> {
     if decide.yes {
         return Ok(());
     }

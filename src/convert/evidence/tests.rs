@@ -6,6 +6,14 @@ use prost::Message;
 
 use super::*;
 
+/// What a lane says.
+fn decode(bytes: &[u8]) -> Result<(u16, StepEvidence), ConvertError> {
+    match super::decode(bytes)? {
+        Said::Evidence(lane, evidence) => Ok((lane, evidence)),
+        skip @ Said::Skip(..) => panic!("{skip:?}"),
+    }
+}
+
 const START_S: i64 = 1_795_310_540;
 const SIGNALS: [Signal; 4] = [Signal::Connect, Signal::Retransmit, Signal::Latency, Signal::Silence];
 
@@ -206,4 +214,19 @@ fn what_no_lane_says_is_refused_with_its_value() {
     }
     assert!(matches!(decode(b"\xff\xff").unwrap_err(), ConvertError::Evidence(_)));
     assert!(matches!(decode(b"").unwrap_err(), ConvertError::Evidence(_)));
+}
+
+#[test]
+fn a_skip_is_told_from_evidence_and_says_nothing_else() {
+    let bytes = encode_skip(9, FeedKind::Reports, 60, START_S);
+    assert_eq!(super::decode(&bytes).unwrap(), Said::Skip(9, FeedKind::Reports, START_S));
+    let skip = wire::StepEvidence::decode(bytes.as_slice()).unwrap();
+    let with = |change: &dyn Fn(&mut wire::StepEvidence)| {
+        let mut record = skip.clone();
+        change(&mut record);
+        super::decode(&record.encode_to_vec())
+    };
+    assert!(with(&|record| record.last = true).is_err());
+    assert!(with(&|record| record.step_count = 2).is_err());
+    assert!(with(&|record| record.rows_left_out = 1).is_err());
 }

@@ -5,26 +5,29 @@
 //! a commit after its delivery. Nothing goes out before its commit.
 
 mod outbox;
+mod skip;
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use flowshift_consumer::log::Record;
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
-use flowshift_detector::{Correlator, CorrelatorState, EventType, Settings};
+use flowshift_detector::{Applied, Correlator, CorrelatorState, EventType, Settings, Skips};
 use flowshift_proto::state::{Chunk, Kind};
 use serde::{Deserialize, Serialize};
 
 pub use outbox::{Deliveries, Entry, Outbox, Outlet, Printer};
+pub use skip::{feed_kind, skip_records};
 
+use crate::convert::ConvertError;
 use crate::convert::event::to_proto;
-use crate::convert::{ConvertError, evidence};
+use crate::convert::evidence::{self, Said};
 use crate::metrics::pipeline::PipelineMetrics;
 
 /// Key of the state part.
 const PART: &str = "correlate";
-/// Version of the stored state.
-const STATE_VERSION: u32 = 1;
+/// Version of the stored state: 2 has skips, 1 had none.
+const STATE_VERSION: u32 = 2;
 
 /// The stored state.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -37,6 +40,25 @@ pub struct Body {
     pub ended: BTreeSet<u16>,
     /// Evidence records that could not be read.
     pub unreadable: u64,
+    /// Steps in which lanes are not waited for.
+    pub skips: Skips,
+}
+
+/// Version 1 of [`Body`].
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct BodyV1 {
+    correlator: CorrelatorState,
+    outbox: Outbox,
+    ended: BTreeSet<u16>,
+    unreadable: u64,
+}
+
+impl From<BodyV1> for Body {
+    fn from(v1: BodyV1) -> Self {
+        let BodyV1 { correlator, outbox, ended, unreadable } = v1;
+        Self { correlator, outbox, ended, unreadable, skips: Skips::default() }
+    }
 }
 
 impl Body {
@@ -47,15 +69,37 @@ impl Body {
     pub fn decode(bytes: &[u8]) -> Result<Self, StageError> {
         let failed = "correlate state";
         let chunk = Chunk::decode(bytes, Kind::Correlate, STATE_VERSION).map_err(|e| StageError::with(failed, e))?;
-        postcard::from_bytes(&chunk.body).map_err(|e| StageError::with(failed, e))
+        let body = match chunk.version {
+            1 => postcard::from_bytes::<BodyV1>(&chunk.body).map(Self::from),
+            _ => postcard::from_bytes(&chunk.body),
+        };
+        body.map_err(|e| StageError::with(failed, e))
     }
 }
 
-/// Gives the correlator one record of the evidence stream: the lane that spoke, and whether it has ended.
-pub(in crate::stage) fn hear(correlator: &mut Correlator, record: &[u8]) -> Result<(u16, bool), ConvertError> {
-    let (lane, said) = evidence::decode(record)?;
-    correlator.apply(lane, &said);
-    Ok((lane, said.last))
+/// What became of a record of the evidence stream.
+pub(in crate::stage) struct Heard {
+    /// What the correlator did with it; a SKIP record that says nothing new is no evidence and counts as taken.
+    applied: Applied,
+    /// The lane that has ended with it.
+    ended: Option<u16>,
+}
+
+/// Gives the correlator one record of the evidence stream.
+pub(in crate::stage) fn hear(correlator: &mut Correlator, record: &[u8]) -> Result<Heard, ConvertError> {
+    Ok(match evidence::decode(record)? {
+        Said::Evidence(lane, said) => {
+            Heard { applied: correlator.apply(lane, &said), ended: said.last.then_some(lane) }
+        }
+        Said::Skip(lane, kind, until_s) => {
+            let applied = correlator.skip(lane, kind, until_s);
+            if applied == Applied::Taken {
+                tracing::warn!(lane, %kind, until_s, "going on without a lane: what it says later of these steps is dropped");
+            }
+            let applied = if applied == Applied::Foreign { applied } else { Applied::Taken };
+            Heard { applied, ended: None }
+        }
+    })
 }
 
 /// The stage.
@@ -99,6 +143,19 @@ impl Correlate {
         Ok(())
     }
 
+    fn note(&self, applied: Applied) {
+        match applied {
+            Applied::Taken => {}
+            Applied::Repeated => self.drop_for("repeated"),
+            Applied::Skipped => self.drop_for("skipped"),
+            Applied::Foreign => self.drop_for("foreign"),
+        }
+    }
+
+    fn drop_for(&self, reason: &str) {
+        self.metrics.evidence_dropped.with_label_values(&[reason]).inc();
+    }
+
     fn count(&self, event: &flowshift_detector::AnomalyEvent) {
         match event.event_type {
             EventType::Opened => {
@@ -121,7 +178,8 @@ impl Stage for Correlate {
         let Some((_, bytes)) = parts.into_iter().find(|(key, _)| key == PART) else { return Ok(()) };
         let body = Body::decode(&bytes)?;
         self.correlator = Correlator::from_state(self.settings.clone(), body.correlator)
-            .map_err(|e| StageError::with("correlate state", e))?;
+            .map_err(|e| StageError::with("correlate state", e))?
+            .with_skips(body.skips);
         self.outbox = body.outbox;
         self.outbox.commit();
         self.ended = body.ended;
@@ -135,15 +193,15 @@ impl Stage for Correlate {
     fn process(&mut self, record: &Record) -> Result<(), StageError> {
         self.changed = true;
         match hear(&mut self.correlator, &record.data) {
-            Ok((lane, last)) => {
-                if last {
-                    self.ended.insert(lane);
-                }
+            Ok(Heard { applied, ended }) => {
+                self.note(applied);
+                self.ended.extend(ended);
                 self.advance()
             }
             Err(error) => {
                 tracing::warn!(sequence = %record.sequence, error = %error, "evidence cannot be read");
                 self.unreadable += 1;
+                self.drop_for("unreadable");
                 Ok(())
             }
         }
@@ -171,6 +229,7 @@ impl Stage for Correlate {
             outbox: self.outbox.clone(),
             ended: self.ended.clone(),
             unreadable: self.unreadable,
+            skips: self.correlator.skips().clone(),
         };
         let body = postcard::to_stdvec(&body).map_err(|e| StageError::with("correlate state", e))?;
         let chunk = Chunk { version: STATE_VERSION, kind: Kind::Correlate, body };
@@ -198,3 +257,6 @@ impl Correlate {
         self.ended.len() == usize::from(self.lanes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! `flowshift leases resolve skip`: nobody waits any longer for the lanes of a shard that does not come on.
+//!
+//! The leader does the same by itself after `engine.stuck_after`; this is for sooner, or for further. What is given up is
+//! said first: by default the steps that every other exchange shard has judged, and no more.
+
+use anyhow::{Context, anyhow};
+use flowshift_consumer::exchange::LaneId;
+use flowshift_consumer::inspect;
+use flowshift_consumer::log::Entry;
+use flowshift_consumer::resolve;
+use flowshift_consumer::skip::{LaneShard, Reached, all_reached};
+use flowshift_proto::anomaly::rfc3339;
+use humantime_serde::re::humantime::parse_rfc3339_weak;
+use serde_json::{Value, json};
+
+use super::resolve::confirm;
+use crate::cli::ResolveSkip;
+use crate::command::store::Store;
+use crate::command::{Failure, print_line};
+use crate::stage::correlate::{feed_kind, skip_records};
+use crate::stage::rules;
+
+pub(super) async fn run(store: &Store, args: &ResolveSkip) -> Result<(), Failure> {
+    let stream = &store.config.streams.exchange;
+    let job_lanes = rules::lanes(&store.config).map_err(Failure::start)?;
+    let rows = inspect::rows(&*store.table, &store.tables, stream).await;
+    let rows = rows.with_context(|| format!("leases of {stream}"))?;
+    let shards = LaneShard::of_rows(&rows, job_lanes);
+    let (chosen, others): (Vec<LaneShard>, Vec<LaneShard>) =
+        shards.into_iter().partition(|s| s.shard.as_str() == args.shard);
+    let Some(chosen) = chosen.into_iter().next() else {
+        let open: Vec<String> = others.iter().map(|shard| shard.shard.to_string()).collect();
+        let open = if open.is_empty() { "none".to_owned() } else { open.join(", ") };
+        return Err(Failure::usage(anyhow!("{stream}/{}: no lane waits for it; lanes wait for: {open}", args.shard)));
+    };
+    let lanes = lanes_of(&chosen, args)?;
+    let until = match &args.until {
+        Some(text) => [Some(moment_ms(text)?); 4],
+        None => all_reached(others.iter()),
+    };
+    let skipped = skips(store, &chosen, &lanes, &until)?;
+    if !args.decide.json {
+        skipped.iter().for_each(|skip| print_line(&skip.words()));
+    }
+    if skipped.is_empty() {
+        let why = match args.until {
+            None => "it is not behind the other shards, or there is none that says how far it is (--until says it)",
+            Some(_) => "its lanes have judged all steps up to then",
+        };
+        return Err(Failure::usage(anyhow!("{stream}/{}: {why}; nothing was written", args.shard)));
+    }
+    confirm(&args.decide, "what the lanes say later of these steps is dropped")?;
+    let told: Vec<Value> = skipped.iter().map(Skip::json).collect();
+    let records: Vec<Entry> = skipped.into_iter().map(|skip| skip.entry).collect();
+    let evidence = &store.config.streams.evidence;
+    resolve::skip(&*store.log, evidence, records).await.with_context(|| format!("SKIP records for {evidence}"))?;
+    if args.decide.json {
+        let all = json!({"stream": evidence, "shard": args.shard, "skipped": told});
+        print_line(&serde_json::to_string_pretty(&all).map_err(Failure::start)?);
+    } else {
+        print_line(&format!("{} records put into {evidence}: valid from there on", told.len()));
+    }
+    Ok(())
+}
+
+/// One lane, one kind.
+struct Skip {
+    lane: LaneId,
+    kind: String,
+    /// Up to where its shard has judged, epoch milliseconds.
+    reached_ms: Option<i64>,
+    until_ms: i64,
+    entry: Entry,
+}
+
+impl Skip {
+    fn words(&self) -> String {
+        let reached = self.reached_ms.and_then(time).unwrap_or_else(|| "nothing".to_owned());
+        let until = time(self.until_ms).unwrap_or_default();
+        format!("lane {}: steps of {} up to {until} are not waited for; judged up to {reached}", self.lane, self.kind)
+    }
+
+    fn json(&self) -> Value {
+        json!({"lane": self.lane.index(), "kind": self.kind, "until_ms": self.until_ms, "reached_ms": self.reached_ms})
+    }
+}
+
+fn skips(store: &Store, shard: &LaneShard, lanes: &[LaneId], until: &Reached) -> Result<Vec<Skip>, Failure> {
+    let records = skip_records(&rules::detector_settings(&store.config).map_err(Failure::start)?);
+    let mut skips = Vec::new();
+    for (kind, moment_ms) in until.iter().enumerate() {
+        let (Some(moment_ms), Some(feed)) = (moment_ms, feed_kind(kind)) else { continue };
+        for lane in lanes {
+            let Some(record) = records.record(*lane, kind, *moment_ms) else { continue };
+            if shard.is_behind(kind, record.until_ms) {
+                let (reached_ms, until_ms) = (shard.reached[kind], record.until_ms);
+                skips.push(Skip { lane: *lane, kind: feed.to_string(), reached_ms, until_ms, entry: record.entry });
+            }
+        }
+    }
+    Ok(skips)
+}
+
+fn lanes_of(shard: &LaneShard, args: &ResolveSkip) -> Result<Vec<LaneId>, Failure> {
+    let of_shard = |index: &u16| shard.lanes.iter().copied().find(|lane| lane.index() == *index);
+    let mut lanes = Vec::new();
+    for index in &args.lanes {
+        let Some(lane) = of_shard(index) else {
+            let has: Vec<String> = shard.lanes.iter().map(ToString::to_string).collect();
+            return Err(Failure::usage(anyhow!("--lane {index}: shard {} has lanes {}", args.shard, has.join(", "))));
+        };
+        lanes.push(lane);
+    }
+    Ok(if lanes.is_empty() { shard.lanes.clone() } else { lanes })
+}
+
+fn moment_ms(text: &str) -> Result<i64, Failure> {
+    let bad = || Failure::usage(anyhow!("--until {text}: write a time such as 2026-11-22T10:30:00Z"));
+    let since =
+        parse_rfc3339_weak(text).map_err(|_| bad())?.duration_since(std::time::UNIX_EPOCH).map_err(|_| bad())?;
+    i64::try_from(since.as_millis()).map_err(|_| bad())
+}
+
+fn time(ms: i64) -> Option<String> {
+    rfc3339(ms.div_euclid(1_000))
+}
