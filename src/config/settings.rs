@@ -135,7 +135,7 @@ pub struct EngineSettings {
     /// A source at its tip for this long no longer holds back event time.
     pub idle_after: Span,
     /// A source without progress for this long is set aside, with an alert. Likewise an exchange shard that commits nothing
-    /// while others go on: incidents no longer wait for its lanes.
+    /// while others go on (for at least three commit intervals): incidents no longer wait for its lanes.
     pub stuck_after: Span,
     /// How long the leader's lock is valid without a beat.
     pub leader_lock: Span,

@@ -340,7 +340,9 @@ impl Worker {
 
     fn skip_control(&self) -> Option<SkipControl> {
         let ((stream, records), control) = (self.skips.clone()?, self.control.as_ref()?);
-        let plan = SkipPlan { stream, lanes: control.lanes, stuck_after: control.stuck_after, records };
+        // A shard at work stands still from commit to commit.
+        let stuck_after = control.stuck_after.max(self.config.timing.commit * 3);
+        let plan = SkipPlan { stream, lanes: control.lanes, stuck_after, records };
         let (table, log) = (Arc::clone(&self.table), Arc::clone(&self.log));
         Some(SkipControl::new(plan, table, log, self.config.tables.state(), self.metrics.clone()))
     }
