@@ -141,6 +141,26 @@ impl Pair {
         Element { kind: ElementKind::Pair, id: format!("{}>{}", self.src.id, self.dst.id).into() }
     }
 
+    /// Whether the pair crosses a shared element; false for pairs as elements.
+    pub fn crosses(&self, element: &Element) -> bool {
+        let ends = [&self.src, &self.dst];
+        match element.kind {
+            ElementKind::Pair => false,
+            ElementKind::Subnet | ElementKind::Internet => {
+                let edge = element.kind == ElementKind::Internet;
+                ends.iter().any(|end| end.edge == edge && end.id == element.id)
+            }
+            ElementKind::Az => ends.iter().any(|end| end.az.as_ref() == Some(&element.id)),
+            ElementKind::AzPath => match (&self.src.az, &self.dst.az) {
+                (Some(a), Some(b)) if a != b => {
+                    let (low, high) = if a < b { (a, b) } else { (b, a) };
+                    element.id.split_once('|') == Some((low, high))
+                }
+                _ => false,
+            },
+        }
+    }
+
     /// The shared elements the pair crosses, sorted, without the pair itself.
     pub fn elements(&self) -> Vec<Element> {
         let mut found = Vec::with_capacity(5);
@@ -160,5 +180,27 @@ impl Pair {
         found.sort();
         found.dedup();
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_crosses_exactly_its_elements() {
+        let ends = [
+            Subnet::new("a", Some("az1")),
+            Subnet::new("b", Some("az2")),
+            Subnet::new("c", None),
+            Subnet::edge("internet"),
+        ];
+        let pairs = ends.iter().flat_map(|src| ends.iter().map(|dst| Pair { src: src.clone(), dst: dst.clone() }));
+        let pairs: Vec<Pair> = pairs.collect();
+        for element in pairs.iter().flat_map(Pair::elements) {
+            for pair in &pairs {
+                assert_eq!(pair.crosses(&element), pair.elements().contains(&element), "{pair} {element}");
+            }
+        }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! For: one incident for one fault, and a verdict that quiet neighbours can refute.
 //! Not for: single pairs; they need no explanation.
-//! Method: likelihood cover: the evidence of the worse pairs across an element, minus what its quiet pairs say against
-//! it, minus a prior; the best element wins, ties by id. Its margin over the best rival of another kind tells how sure
-//! the choice is.
+//! Method: likelihood cover: the evidence of the pairs across an element that lean towards a fault, also of those that
+//! could not alarm alone, minus what its quiet pairs say against it, minus a prior; the best element wins, ties by id. Its
+//! margin over the best rival of another kind tells how sure the choice is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +12,19 @@ use crate::event::{PairCounts, Verdict};
 use crate::evidence::Signal;
 use crate::topology::{Element, ElementKind, Pair};
 
-use super::view::{QUIET_MN, View, WORSE_MN};
+use super::view::{QUIET_MN, View};
 
 const LEAST_PAIRS: usize = 3;
 const PRIOR_MN: i64 = 4_000;
+/// Most that one pair says for an element.
 const SUPPORT_MN: i64 = 6_000;
-/// An element must be this much better than nothing to gather pairs.
+/// Score from which a pair leans towards a fault, and from which it joins the incident of an element.
+const LEANS_MN: i64 = 3_000;
+const JOINS_MN: i64 = 4_000;
+/// An element must be this much better than nothing to gather pairs; less when two alarms meet on it, which chance alone
+/// never brings about.
 const GATHER_MN: i64 = 8_000;
+const GATHER_ALARMS_MN: i64 = 3_000;
 const MARGIN_MN: i64 = 3_000;
 
 /// An element that explains several pairs.
@@ -29,38 +35,47 @@ pub(super) struct Cover {
     margin_mn: i64,
 }
 
-/// The best element that explains at least three of the free worse pairs, if any is convincing.
+#[derive(Debug, Default)]
+struct Said {
+    says_mn: i64,
+    leaning: usize,
+    alarmed: usize,
+    pairs: Vec<Pair>,
+}
+
+/// The best element that explains at least three of the free pairs that lean, if any is convincing.
 pub(super) fn best_cover(view: &View<'_>, taken: &BTreeSet<Pair>) -> Option<Cover> {
-    let mut found: BTreeMap<Element, (i64, Vec<Pair>)> = BTreeMap::new();
+    let mut found: BTreeMap<Element, Said> = BTreeMap::new();
     for row in view.pool.rows.values().filter(|row| !taken.contains(&row.pair)) {
-        let score = view.row(&row.pair).map_or(0, |(_, signal)| signal.score_mn);
-        let worse = score > WORSE_MN;
-        let says = if worse {
-            (score - WORSE_MN + 2_000).min(SUPPORT_MN)
-        } else if score > QUIET_MN {
-            0
+        let (score, alarmed) = view.row(&row.pair).map_or((0, false), |(_, signal)| (signal.score_mn, signal.alarmed));
+        let says = if score > QUIET_MN {
+            (score - QUIET_MN).min(SUPPORT_MN)
         } else {
-            -i64::try_from(view.flows_per_minute(row).min(20)).unwrap_or(20) * 75
+            let flows = i64::try_from(view.flows_per_minute(row).min(20)).unwrap_or(20);
+            -flows * 75 * (QUIET_MN - score) / QUIET_MN
         };
         for element in row.pair.elements() {
             let entry = found.entry(element).or_default();
-            entry.0 += says;
-            if worse {
-                entry.1.push(row.pair.clone());
+            entry.says_mn += says;
+            entry.leaning += usize::from(score > LEANS_MN);
+            entry.alarmed += usize::from(alarmed);
+            if score > JOINS_MN {
+                entry.pairs.push(row.pair.clone());
             }
         }
     }
-    let mut ranked: Vec<(i64, Element, Vec<Pair>)> = found
+    let mut ranked: Vec<(i64, Element, Said)> = found
         .into_iter()
-        .filter(|(_, (_, pairs))| pairs.len() >= LEAST_PAIRS)
-        .map(|(element, (says, pairs))| {
+        .filter(|(_, said)| said.leaning >= LEAST_PAIRS || said.alarmed >= 2)
+        .map(|(element, said)| {
             let against = view.pool.elements.get(&element).map_or(0, |sum| sum.against_mn);
-            (says - against - PRIOR_MN, element, pairs)
+            (said.says_mn - against - PRIOR_MN, element, said)
         })
         .collect();
     ranked.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    let (value, element, pairs) = ranked.first()?.clone();
-    if value <= GATHER_MN {
+    let (value, element, said) = ranked.first()?;
+    let (value, element, pairs) = (*value, element.clone(), said.pairs.clone());
+    if value <= if said.alarmed >= 2 { GATHER_ALARMS_MN } else { GATHER_MN } {
         return None;
     }
     let rival = ranked.iter().skip(1).filter(|r| side(r.1.kind) != side(element.kind)).map(|r| r.0).max();
@@ -83,14 +98,28 @@ impl Cover {
     }
 }
 
-/// The verdict on a single pair: workload when most neighbours with enough traffic are quiet, never the provider.
-pub(super) fn pair_verdict(neighbours: PairCounts) -> Verdict {
+/// The verdict on a single pair: workload when most neighbours with enough traffic are quiet, never the provider. While
+/// an element of the pair has several pairs that lean the same way (`shared`), nobody knows yet.
+pub(super) fn pair_verdict(neighbours: PairCounts, shared: bool) -> Verdict {
     let all = neighbours.worse + neighbours.quiet;
-    if all < 4 || u64::from(neighbours.quiet) * 10 < u64::from(all - 1) * 7 {
+    if shared || all < 4 || u64::from(neighbours.quiet) * 10 < u64::from(all - 1) * 7 {
         Verdict::Insufficient
     } else {
         Verdict::Workload
     }
+}
+
+/// Whether, on some element of a pair, at least three pairs and a fourth of those with enough traffic lean towards a fault.
+pub(super) fn may_be_shared(view: &View<'_>, pair: &Pair) -> bool {
+    pair.elements().iter().any(|element| {
+        let (mut leaning, mut quiet) = (0, view.pool.elements.get(element).map_or(0, |sum| sum.powered));
+        for row in view.pool.rows.values().filter(|row| row.pair.crosses(element)) {
+            let score = view.row(&row.pair).map_or(0, |(_, signal)| signal.score_mn);
+            leaning += u32::from(score > LEANS_MN);
+            quiet += u32::from(score < QUIET_MN && view.flows_per_minute(row) >= 5);
+        }
+        leaning >= 3 && leaning * 3 >= quiet
+    })
 }
 
 /// Elements that stand for the same kind of blame are no rivals.

@@ -11,7 +11,7 @@ use crate::event::{AnomalyEvent, EventType, PairCounts, Reason, Verdict};
 use crate::feed::FeedKind;
 use crate::topology::{Element, ElementKind, Pair};
 
-use super::cover::{Cover, SIGNALS, best_cover, pair_verdict};
+use super::cover::{Cover, SIGNALS, best_cover, may_be_shared, pair_verdict};
 use super::incident::{Incident, Strongest};
 use super::progress::StepPool;
 use super::view::View;
@@ -174,7 +174,7 @@ impl Step<'_> {
     fn open_single(&mut self, pair: &Pair) {
         let Some((row, signal)) = self.view.row(pair) else { return };
         let strongest = Strongest::of(row, signal);
-        let verdict = pair_verdict(self.view.neighbours(pair, &self.counts));
+        let verdict = self.verdict_on(pair);
         let before = self.incidents.iter().rposition(|i| {
             i.kind == self.view.kind
                 && i.signal == self.view.signal
@@ -200,6 +200,10 @@ impl Step<'_> {
         self.changed.insert(index);
     }
 
+    fn verdict_on(&self, pair: &Pair) -> Verdict {
+        pair_verdict(self.view.neighbours(pair, &self.counts), may_be_shared(&self.view, pair))
+    }
+
     /// A young single incident that could not be judged for lack of neighbours may be judged later.
     fn firm_up_verdicts(&mut self) {
         for index in 0..self.incidents.len() {
@@ -207,7 +211,7 @@ impl Step<'_> {
             if !self.is_mine(incident) || !self.is_young(incident) || incident.verdict != Verdict::Insufficient {
                 continue;
             }
-            let verdict = pair_verdict(self.view.neighbours(&incident.strongest.pair, &self.counts));
+            let verdict = self.verdict_on(&incident.strongest.pair);
             if verdict != Verdict::Insufficient {
                 self.incidents[index].verdict = verdict;
                 self.changed.insert(index);
