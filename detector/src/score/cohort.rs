@@ -1,8 +1,9 @@
 //! The peers a pair knows: did *they* get slower?
 //!
 //! For: telling a slower path from new, farther clients, which look alike in a histogram.
-//! Not for: alarms of its own; it opens and shuts the gate of the latency test.
-//! Method: mean log deviation of known peers' round-trip times from each peer's own level, weighted by flows; e-CUSUM.
+//! Not for: alarms of its own; the latency test asks for its word, and asks the histogram when the peers alarm.
+//! Method: mean log deviation of known peers' round-trip times from each peer's own level, weighted by flows; e-CUSUM over
+//! shifts on top of a slow drift (see `drift`).
 //! Invariant: at most [`PEERS`] levels are kept; the peer that was not seen for longest leaves first, ties by hash.
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use crate::pane::PeerSample;
 
 use super::StepInput;
 use super::cusum::{Cusum, Ratio};
+use super::drift::{Drift, Observed};
 use super::slow::SlowVariance;
 
 const PEERS: usize = 64;
@@ -20,11 +22,13 @@ const PEERS: usize = 64;
 const KNOWN_AFTER_S: i64 = 86_400;
 const KNOWN_FLOWS: f64 = 100.0;
 const SLOWER: [f64; 4] = [0.05, 0.1, 0.2, 0.4];
+/// Deviation of one peer that is counted at most (log): a single slow flow is no shift.
+const CLEAR: f64 = 0.6;
+/// Flows of known peers in a step from which they may alarm by themselves; with fewer, single slow flows add up.
+const ENOUGH_TO_ALARM: f64 = 15.0;
 /// Mean slow-down (log) that is no news.
 const NULL: f64 = 0.03;
 const SLOW_PRIOR: f64 = 2e-4;
-/// Nats at which the known peers confirm a shift.
-const CONFIRMED: f64 = 5.0;
 /// Prior variance of one record's log round-trip time around its peer's level, and the records it is worth.
 const SPREAD: f64 = 0.08;
 const SPREAD_RECORDS: f64 = 200.0;
@@ -43,8 +47,11 @@ pub(crate) struct Cohort {
     first_s: Option<i64>,
     /// Smoothed share of sampled flows that known peers have.
     known_share: f64,
+    /// Smoothed number of their flows in a step.
+    known_flows: f64,
     cusum: Cusum,
     slow: SlowVariance,
+    drift: Drift,
     squares: f64,
     records: f64,
     /// Mean deviation of known peers in the last judged step (log).
@@ -65,28 +72,34 @@ impl Cohort {
             known += counts.flows as f64;
             if counts.rtt_n > 0 && counts.rtt_sum_us > 0 {
                 let n = counts.rtt_n as f64;
-                let deviation = ((counts.rtt_sum_us as f64 / n).ln() - level.log_us).clamp(-0.7, 0.9);
+                let deviation = ((counts.rtt_sum_us as f64 / n).ln() - level.log_us).clamp(-CLEAR, CLEAR);
                 weight += n.min(30.0);
                 sum += n.min(30.0) * deviation;
             }
         }
         if all > 0.0 {
             self.known_share += 0.1 * (known / all - self.known_share);
+            self.known_flows += 0.1 * (known - self.known_flows);
         }
         if weight <= 0.0 {
             return;
         }
         self.deviation = sum / weight;
-        let sampling = self.spread() / weight;
-        let variance = sampling + input.steps_per_block() * self.slow.value(SLOW_PRIOR);
-        let ratios = SLOWER.map(|slower| {
-            let shift = slower - NULL;
-            let nats = ((self.deviation - NULL) * shift - shift * shift / 2.0) / variance;
-            Ratio { nats, clip: 5.0 }
-        });
-        self.cusum.step(&ratios, input.threshold, input.start_s);
+        // A few flows are no Gaussian mean: a single slow one would count too much.
+        let sampling = self.spread() * (1.0 + 2.0 / weight) / weight;
+        let seen = Observed {
+            value: self.deviation,
+            sampling,
+            slow: self.slow.value(SLOW_PRIOR),
+            step_s: f64::from(input.step_s),
+            null: NULL,
+        };
+        let cusum = &self.cusum;
+        let nats = self.drift.step(&seen, SLOWER, |index| cusum.is_running(index), cusum.alarmed());
+        let clip = input.clip(weight as u64, SLOWER.len());
+        self.cusum.step(&nats.map(|nats| Ratio { nats, clip }), input.threshold, input.start_s);
+        self.slow.add_unusual(self.deviation, sampling, input.steps_per_block(), SLOW_PRIOR);
         if self.cusum.score() <= super::LEARN_LIMIT {
-            self.slow.add(self.deviation, sampling, input.steps_per_block(), 0.01);
             self.squares = self.squares * 0.999 + (self.deviation * self.deviation * weight).min(2.0);
             self.records = self.records * 0.999 + 1.0;
         }
@@ -113,9 +126,14 @@ impl Cohort {
         }
     }
 
-    /// Whether a shift seen in the histogram may be believed: known peers confirm it, or too few are known to ask.
-    pub(crate) fn confirms(&self) -> bool {
-        self.known_share < 0.3 || self.cusum.score() >= CONFIRMED
+    /// What the known peers say, nats; `None` when too few are known to ask.
+    pub(crate) fn score(&self) -> Option<f64> {
+        (self.known_share >= 0.3).then(|| self.cusum.score())
+    }
+
+    /// Whether the known peers alarm.
+    pub(crate) fn alarmed(&self) -> bool {
+        self.known_share >= 0.3 && self.known_flows >= ENOUGH_TO_ALARM && self.cusum.alarmed()
     }
 
     /// Moves all levels to the present ones (a lasting shift became the baseline).
@@ -124,6 +142,7 @@ impl Cohort {
             level.log_us += self.deviation;
         }
         self.cusum.reset();
+        self.drift.reset();
     }
 
     fn spread(&self) -> f64 {

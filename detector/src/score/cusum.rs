@@ -93,6 +93,11 @@ impl Cusum {
         self.alarmed
     }
 
+    /// Whether the sum of an alternative is above zero.
+    pub(crate) fn is_running(&self, alternative: usize) -> bool {
+        self.sums.get(alternative).is_some_and(|&sum| sum > 0.0)
+    }
+
     /// Estimated start of the change, epoch s.
     pub(crate) fn since_s(&self) -> i64 {
         self.rise_s

@@ -12,12 +12,17 @@ use crate::season::{SlotBaseline, SlotCell};
 
 use super::cohort::Cohort;
 use super::cusum::Cusum;
+use super::drift::Drift;
 use super::histogram::{Histogram, bin_us};
 use super::probation::Probation;
-use super::ranks::{ALTERNATIVES, POOLED, RANKS, Views, ratios};
+use super::ranks::{ALTERNATIVES, POOLED, RANK_SLOW_PRIOR, RANKS, TAIL_VARIANCE, Views, ratios};
 use super::slow::SlowVariance;
 use super::{Judged, LEARN_LIMIT, StepInput};
 
+/// Nats with which the histogram confirms an alarm of the known peers, and they one of the histogram. They must be surer:
+/// new clients fill the histogram with far round trips, and the peers' noise would let them pass.
+const HISTOGRAM_CONFIRMS: f64 = 4.0;
+const PEERS_CONFIRM: f64 = 6.0;
 /// Samples needed before anything is judged.
 const LEAST_BASELINE: f64 = 20.0;
 /// Samples of the season from which it is the baseline, and how many the last hours are worth beside it.
@@ -37,6 +42,7 @@ pub(crate) struct LatencyTest {
     pub(crate) cusum: Cusum,
     cohort: Cohort,
     rank_slow: SlowVariance,
+    drift: Drift,
     tail_slow: SlowVariance,
     held: Option<Held>,
     /// Whether the known peers confirmed the alarm that stands; kept until it ends.
@@ -62,21 +68,27 @@ impl LatencyTest {
         }
         let mut judged = Judged { judged: true, ..Judged::default() };
         self.cohort.judge(input);
+        let mut drift = std::mem::take(&mut self.drift);
         let base = self.usual(input.season);
         if base.total() >= LEAST_BASELINE {
             let views = Views::of(&step, base, input, &self.rank_slow, &self.tail_slow);
-            let ratios = ratios(input, step.total(), &views);
+            let ratios = ratios(input, step.total(), &views, &mut drift, &self.cusum);
+            self.drift = drift;
             self.cusum.step(&ratios, input.threshold, input.start_s);
-            self.confirmed = self.cusum.alarmed() && (self.confirmed || self.cohort.confirms());
+            let peers = self.cohort.score().unwrap_or(f64::INFINITY);
+            let (by_ranks, by_peers) = (self.cusum.alarmed(), self.cohort.alarmed());
+            let confirmed = by_ranks && peers >= PEERS_CONFIRM || by_peers && self.cusum.score() >= HISTOGRAM_CONFIRMS;
+            self.confirmed = (by_ranks || by_peers) && (self.confirmed || confirmed);
             judged.pooled = ratios[POOLED].nats;
+            let block = input.steps_per_block();
+            // Also what is not learned: leaving out its own excursions, a drift would look smaller and smaller.
+            self.rank_slow.add_unusual(views.rank, views.rank_sampling, block, RANK_SLOW_PRIOR);
             if self.cusum.score() > LEARN_LIMIT {
                 slot.rtt.held.put_all(&step);
                 judged.new_normal = self.hold(input, &step, views.rank);
                 return judged;
             }
-            let block = input.steps_per_block();
-            self.rank_slow.add(views.rank, views.rank_sampling, block, 0.02);
-            self.tail_slow.add(views.tail_share - 0.1, 0.09 / step.total(), block, 0.01);
+            self.tail_slow.add(views.tail_share - 0.1, TAIL_VARIANCE / step.total(), block, 0.01);
         }
         slot.rtt.learned.put_all(&step);
         self.held = None;
@@ -134,12 +146,19 @@ impl LatencyTest {
         self.cusum.reset();
         self.confirmed = false;
         self.cohort.rebase();
+        self.drift.reset();
         Some(since_s)
     }
 
     /// The score after the gate: without the known peers' word it stays below what opens or joins an incident.
     pub(crate) fn score(&self) -> f64 {
-        if self.confirmed || self.cohort.confirms() { self.cusum.score() } else { self.cusum.score().min(LEARN_LIMIT) }
+        let score = self.cusum.score();
+        let either = score.max(self.cohort.score().unwrap_or_default());
+        if self.confirmed {
+            return either;
+        }
+        let both = self.cohort.score().map_or(score, |peers| peers.min(score));
+        score.min(both.max(LEARN_LIMIT))
     }
 
     /// Whether an alarm stands and the known peers confirm it.

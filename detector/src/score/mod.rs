@@ -10,6 +10,7 @@
 mod cohort;
 mod connect;
 mod cusum;
+mod drift;
 mod histogram;
 mod latency;
 mod probation;

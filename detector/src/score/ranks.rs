@@ -2,11 +2,12 @@
 //!
 //! For: the log-likelihood ratios of the latency test.
 //! Not for: what is usual, and whether to believe it; see `latency` and `cohort`.
-//! Method: mean rank (Gaussian), share above the 90th percentile, share far above everything usual (both binomial). All
+//! Method: mean rank (see `drift`), share above the 90th percentile, share far above everything usual (both binomial). All
 //! count only as many samples as are independent, given slow noise and the size of the baseline.
 
 use super::StepInput;
-use super::cusum::Ratio;
+use super::cusum::{Cusum, Ratio};
+use super::drift::{Drift, Observed};
 use super::histogram::Histogram;
 use super::rate::share_ratio;
 use super::slow::SlowVariance;
@@ -29,14 +30,16 @@ pub(super) const ALTERNATIVES: usize = RANKS + TAIL_FACTORS.len() + FAR_SHARES.l
 pub(super) const POOLED: usize = 1;
 /// Variance of one sample's rank: that of a uniform variable, half as much again for samples that share a peer.
 const RANK_VARIANCE: f64 = 1.0 / 8.0;
-const RANK_SLOW_PRIOR: f64 = 1e-3;
+pub(super) const RANK_SLOW_PRIOR: f64 = 1e-3;
+/// The same of being above the 90th percentile.
+pub(super) const TAIL_VARIANCE: f64 = 0.135;
 const TAIL_SLOW_PRIOR: f64 = 4e-4;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Views {
     pub(super) rank: f64,
     pub(super) rank_sampling: f64,
-    rank_variance: f64,
+    rank_slow: f64,
     pub(super) tail_share: f64,
     tail_effective: f64,
     far_share: f64,
@@ -55,13 +58,13 @@ impl Views {
         let (n, m) = (step.total(), base.total());
         let block = input.steps_per_block();
         let rank_sampling = RANK_VARIANCE / n;
-        let tail_sampling = 0.09 / n + 0.09 / m;
+        let tail_sampling = TAIL_VARIANCE / n + 0.09 / m;
         let far = base.quantile(0.99) + FAR_BINS;
         let beyond = base.above(far);
         Self {
             rank: base.mean_rank(step) - 0.5,
             rank_sampling,
-            rank_variance: rank_sampling + RANK_VARIANCE / m + block * rank_slow.value(RANK_SLOW_PRIOR),
+            rank_slow: RANK_VARIANCE / m + rank_slow.value(RANK_SLOW_PRIOR),
             tail_share: step.above(base.quantile(0.9)) / n,
             tail_effective: 0.09 / (tail_sampling + block * tail_slow.value(TAIL_SLOW_PRIOR)),
             far_share: step.above(far) / n,
@@ -72,14 +75,26 @@ impl Views {
 }
 
 /// The ratios of a step of `n` samples, one per alternative.
-pub(super) fn ratios(input: &StepInput<'_>, n: f64, views: &Views) -> [Ratio; ALTERNATIVES] {
+pub(super) fn ratios(
+    input: &StepInput<'_>,
+    n: f64,
+    views: &Views,
+    drift: &mut Drift,
+    cusum: &Cusum,
+) -> [Ratio; ALTERNATIVES] {
     let mut ratios = [Ratio::default(); ALTERNATIVES];
     let carried = |share: f64| input.clip((share * n).round() as u64, ALTERNATIVES);
     let (rank, rest) = ratios.split_at_mut(RANKS);
     let (tail, far) = rest.split_at_mut(TAIL_FACTORS.len());
-    for (ratio, worse) in rank.iter_mut().zip(RANK_SHIFTS) {
-        let shift = worse - RANK_NULL;
-        let nats = ((views.rank - RANK_NULL) * shift - shift * shift / 2.0) / views.rank_variance;
+    let seen = Observed {
+        value: views.rank,
+        sampling: views.rank_sampling,
+        slow: views.rank_slow,
+        step_s: f64::from(input.step_s),
+        null: RANK_NULL,
+    };
+    let shifts = drift.step(&seen, RANK_SHIFTS, |index| cusum.is_running(index), cusum.alarmed());
+    for (ratio, nats) in rank.iter_mut().zip(shifts) {
         *ratio = Ratio { nats, clip: carried(1.0) };
     }
     for (ratio, factor) in tail.iter_mut().zip(TAIL_FACTORS) {

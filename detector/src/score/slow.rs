@@ -38,6 +38,11 @@ impl SlowVariance {
         (self.deviation, self.sampling, self.steps) = (0.0, 0.0, 0.0);
     }
 
+    /// As [`SlowVariance::add`], for steps of which some belong to faults: one block counts at most twenty times the prior.
+    pub(crate) fn add_unusual(&mut self, deviation: f64, sampling: f64, steps_per_block: f64, prior: f64) {
+        self.add(deviation, sampling, steps_per_block, 20.0 * prior);
+    }
+
     /// The slow variance, drawn towards `prior` while few blocks were seen; never below a tenth of it.
     pub(crate) fn value(&self, prior: f64) -> f64 {
         ((self.excess + PRIOR_BLOCKS * prior) / (self.blocks + PRIOR_BLOCKS)).max(prior / 10.0)
