@@ -136,7 +136,9 @@ fn correlate(
     outlets: Arc<Outlets>,
 ) -> impl Fn(&flowshift_consumer::stage::ShardContext, Handle) -> Correlate + Send + Sync + 'static {
     let metrics = job.metrics.pipeline.clone();
-    move |_, handle| Correlate::new(settings.clone(), lanes.count(), outlets.open(&handle), metrics.clone())
+    move |_, handle| {
+        Correlate::new(settings.clone(), lanes.count(), outlets.open(handle.renewed(), handle.lost()), metrics.clone())
+    }
 }
 
 /// How the flows stream is read.
@@ -227,12 +229,12 @@ impl Outlets {
     }
 
     /// An outlet whose deliveries stop with the lease.
-    fn open(&self, handle: &Handle) -> Outlet {
+    fn open(&self, renewed: watch::Receiver<Option<Instant>>, lost: CancellationToken) -> Outlet {
         if self.webhooks.is_empty() {
             return Outlet::new(self.printer.clone(), None);
         }
         let longest = self.webhooks.iter().map(|w| w.timeout).max().unwrap_or_default();
-        let gate = Gate::renewal(handle.renewed(), self.failover.saturating_sub(longest));
+        let gate = Gate::renewal(renewed, self.failover.saturating_sub(longest));
         let endpoints: Result<Vec<_>, _> = self.webhooks.iter().map(endpoint).collect();
         let deliverer = endpoints.and_then(|e| Ok(Deliverer::new(e, self.metrics.webhook.clone())?));
         let deliverer = match deliverer {
@@ -246,7 +248,7 @@ impl Outlets {
         let (queue, entries) = mpsc::channel(QUEUE);
         let (done, outcomes) = mpsc::channel(QUEUE);
         let drain = deliverer.drain_handle();
-        tokio::spawn(deliverer.run(entries, done, gate, handle.lost()));
+        tokio::spawn(deliverer.run(entries, done, gate, lost));
         Outlet::new(self.printer.clone(), Some(Deliveries { queue, outcomes, drain }))
     }
 }
@@ -280,6 +282,41 @@ pub fn tables(config: &Config) -> Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It counted as delivered what nobody had sent, because there was no deliverer to wait for.
+    #[tokio::test]
+    async fn an_owner_whose_secret_is_gone_holds_what_is_due_and_the_next_owner_that_has_it_sends() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        let webhook = Webhook {
+            name: "ops".into(),
+            url: "http://127.0.0.1:9/hook".parse().unwrap(),
+            secret: SecretSource::File(file.clone()),
+            timeout: std::time::Duration::from_secs(1),
+            max_age: std::time::Duration::from_secs(60),
+        };
+        let metrics = Metrics::new().unwrap();
+        let outlets =
+            Outlets { printer: None, webhooks: vec![webhook], metrics, failover: std::time::Duration::from_secs(10) };
+        let event = serde_json::json!({
+            "id": "evt_1", "incident": "inc", "sequence": 1, "kind": "opened", "event": "{}", "body": "{}",
+            "created_ms": 0, "printed": false, "delivered": false,
+        });
+        let outbox = serde_json::json!({ "entries": [event], "open": ["inc"], "dropped": 0 });
+        let mut outbox: crate::stage::correlate::Outbox = serde_json::from_value(outbox).unwrap();
+        outbox.commit();
+        let (renewed, owner) = watch::channel(None);
+        let mut without = outlets.open(owner, CancellationToken::new());
+        without.send(&mut outbox);
+        without.collect(&mut outbox);
+        assert!(!outbox.is_delivered(), "{:?}", outbox.entries());
+
+        std::fs::write(&file, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n").unwrap();
+        let mut with = outlets.open(renewed.subscribe(), CancellationToken::new());
+        with.send(&mut outbox);
+        assert!(!outbox.is_delivered(), "not before the receiver has it");
+        assert!(format!("{with:?}").contains("handed: 1"), "{with:?}");
+    }
 
     #[test]
     fn a_job_cannot_start_at_a_time_that_is_to_come() {

@@ -75,6 +75,19 @@ impl World {
         Ok(self.produced.values().sum::<u64>() - counted.values().sum::<u64>())
     }
 
+    /// How many records of each lane's keys are missing there.
+    pub(crate) async fn missing_by_lane(&self) -> Result<BTreeMap<String, u64>, String> {
+        let lanes = self.lanes().await?;
+        self.what_is_missing(&self.counters().await?)?;
+        let mut missing: BTreeMap<String, u64> = BTreeMap::new();
+        for (key, produced) in &self.produced {
+            let lane = format!("{:04}", self.lanes.of(key.as_bytes()).index());
+            let counted = lanes.get(&lane).and_then(|counts| by_key(counts).get(key).copied()).unwrap_or_default();
+            *missing.entry(lane).or_default() += produced - counted;
+        }
+        Ok(missing)
+    }
+
     /// Per key: counted + late + future = produced.
     pub(crate) fn every_record_is_counted_once(&self, counters: &Counts) -> Result<(), String> {
         let counted = by_key(counters);
