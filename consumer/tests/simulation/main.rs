@@ -163,7 +163,7 @@ fn records_that_expire_between_cut_and_emission_are_counted_exactly() {
 #[test]
 fn a_batch_emitted_in_part_before_its_records_expired_counts_nothing_twice_and_ends() {
     let expiry = async |mut world: World| {
-        let gone = world.expire_what_is_cut(999).await?;
+        let gone = world.expire_what_is_cut(sim::port::HALF_REFUSED).await?;
         world.finish().await?;
         // Nothing more than once, and every lane that misses something was told.
         let missing = world.missing_by_lane().await?;
