@@ -41,6 +41,8 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Until windows are full and everything that is idle has been declared so.
 const WARM_UP: Duration = Duration::from_secs(90);
+/// Idleness repeats itself from commit to commit.
+const IDLE: Duration = Duration::from_secs(180);
 
 /// Measures what a job costs in DynamoDB.
 #[derive(Debug, Clone, Parser)]
@@ -51,7 +53,7 @@ struct Args {
     /// Lanes of the job.
     #[arg(long, default_value_t = 64)]
     lanes: u32,
-    /// Virtual minutes of each load; 8 hold a whole cycle of deltas and base.
+    /// Virtual minutes of full load; 8 hold a whole cycle of deltas and base.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
     /// Seed of the input.
@@ -128,9 +130,9 @@ async fn measure(size: Size, args: &Args) -> Result<Measured, Failure> {
     world.quiet();
     sleep(WARM_UP).await;
     world.meter.reset();
-    sleep(stretch).await;
+    sleep(IDLE).await;
     tell("idleness measured");
-    let idle = Load::of(&world.meter, stretch);
+    let idle = Load::of(&world.meter, IDLE);
     let lost_leases = world.kill_one().await?;
     let loss = world.converge().await?;
     Ok(Measured {
