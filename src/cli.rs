@@ -1,6 +1,7 @@
 //! The command line: what a person can ask for, in their words.
 
 mod backtest;
+mod explain;
 mod leases;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use crate::app::Role;
 use crate::config::Override;
 
 pub use backtest::Backtest;
+pub use explain::Explain;
 pub use leases::{Decide, LeasesCommand, LeasesList, LeasesRelease, ResolveCommand, ResolveSkip};
 
 /// Did the network between these two subnets just get worse, how sure are we, and whose fault is it?
@@ -43,6 +45,9 @@ pub enum Command {
     /// window. Or over single series of round-trip times. The same input gives the same bytes.
     #[command(after_long_help = backtest::HELP)]
     Backtest(Backtest),
+    /// Show what drove an incident: observed against baseline, evidence over time, what it rests on
+    #[command(after_long_help = explain::HELP)]
+    Explain(Explain),
     /// Check, show or describe the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -5,6 +5,7 @@ mod collect;
 mod config;
 #[cfg(feature = "embedded")]
 mod demo;
+mod explain;
 mod leases;
 #[cfg(feature = "embedded")]
 mod local;
@@ -93,6 +94,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Collect(args) => collect::run(args).await,
         Command::Simulate(args) => simulate::run(&args),
         Command::Backtest(args) => backtest::run(&args),
+        Command::Explain(args) => explain::run(&args).await,
         Command::Config(command) => config::run(command),
         Command::Webhook(command) => webhook::run(command).await,
         Command::Leases(command) => leases::run(command).await,
