@@ -22,8 +22,8 @@ pub enum Method {
     /// Crate `augurs`: MSTL with a daily season and an AutoETS trend, refitted every midnight on quarter-hour means;
     /// standard deviations from its forecast.
     Augurs,
-    /// Crate `changepoint`: truncated Bayesian online change point detection on five-minute means; probability that the
-    /// run is at most a quarter of an hour old, when the level rose.
+    /// Crate `changepoint`: truncated Bayesian online change point detection on five-minute means; minus the log of the
+    /// probability that the run is older than a quarter of an hour, when the level rose.
     Changepoint,
 }
 
@@ -155,12 +155,12 @@ fn run_length(series: &[f32], stretch: usize, day: usize, signal: usize) -> Vec<
     let mut slow = 0.0;
     for (at, value) in values.iter().enumerate() {
         let x = (value - mean) / sd;
-        let young: f64 = follower.step(&x).iter().take(YOUNG + 1).sum();
+        let old: f64 = follower.step(&x).iter().skip(YOUNG + 1).sum();
         let rose = x > slow;
         slow += (x - slow) / 24.0;
         // Told at the last window of its stretch.
         if let Some(score) = scores.get_mut((at + 1) * stretch - 1) {
-            *score = if rose { young as f32 } else { 0.0 };
+            *score = if rose && at > YOUNG { -old.max(1e-300).ln() as f32 } else { 0.0 };
         }
     }
     scores
