@@ -85,3 +85,39 @@ fn incidents_go_on_without_an_exchange_shard_that_cannot_be_read() {
     });
     program.finish();
 }
+
+#[test]
+fn an_operator_skips_a_lane_and_the_end_of_the_input_still_ends_it() {
+    let site = Site::two_subnets();
+    let program = site.start();
+    tools::until("the exchange has a lease", || {
+        let listed = site.command(&["leases", "list", "--stream", "exchange", "--json", "--no-wait"]);
+        let listed: Value = serde_json::from_slice(&listed.stdout).ok()?;
+        listed["leases"][0]["owner"].is_string().then_some(())
+    });
+    let skip = |arguments: &[&str]| {
+        let output = site.command(&[&["leases", "resolve", "skip", "shardId-000000000000"], arguments].concat());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, _, why) = skip(&[]);
+    assert_eq!(code, Some(64), "no other shard says how far it is: {why}");
+    assert!(why.contains("--until"), "{why}");
+    let (code, _, why) = skip(&["--lane", "99", "--until", "2030-01-01T00:00:00Z"]);
+    assert!(code == Some(64) && why.contains("has lanes 0, 1"), "{why}");
+    let (code, _, why) = skip(&["--until", "soon"]);
+    assert!(code == Some(64) && why.contains("--until soon"), "{why}");
+
+    let until = ["--lane", "3", "--until", "2030-01-01T00:00:00Z"];
+    let (code, said, why) = skip(&until);
+    assert!(code == Some(64) && why.contains("--yes"), "{why}");
+    assert!(said.contains("lane 3: steps of reports up to 2030-01-01T00:00:00Z"), "{said}");
+    let (code, said, why) = skip(&[&until[..], &["--yes", "--json"]].concat());
+    assert_eq!(code, Some(0), "{why}");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        said["skipped"],
+        json!([{"lane": 3, "kind": "reports", "until_ms": 1_893_456_000_000_i64, "reached_ms": null}])
+    );
+    program.finish();
+}
