@@ -138,6 +138,29 @@ fn a_planted_loss_is_the_only_incident_and_is_over_soon_after_it_ends() {
 }
 
 #[test]
+fn explain_shows_an_incident_of_the_log_by_the_beginning_of_its_id() {
+    let recording = Recording::new(Some(60));
+    let (log, _) = recording.log("windows.jsonl", &[]);
+    let incident = events(&log)[0]["incident"].as_str().unwrap().to_owned();
+    let explain = |id: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flowshift"));
+        command.arg("explain").arg(id).arg("--log").arg(recording.path("log.jsonl"));
+        command.args(more).output().unwrap()
+    };
+    let svg = recording.path("incident.svg");
+    let output = explain(&incident[..8], &["--svg", svg.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", said(&output));
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(page.starts_with(&format!("{incident}: subnet-a → subnet-d: ")), "{page}");
+    assert!(page.contains("began 2025-12-01 05:0") && page.contains('●') && !page.contains('\u{1b}'), "{page}");
+    assert!(std::fs::read_to_string(svg).unwrap().contains("<circle"));
+    assert_eq!(String::from_utf8(explain(&incident, &["--json"]).stdout).unwrap(), log);
+    let unknown = explain("inc-of-another-job", &[]);
+    assert_eq!(unknown.status.code(), Some(64));
+    assert!(said(&unknown).contains(&incident), "{}", said(&unknown));
+}
+
+#[test]
 fn neither_gzip_nor_the_number_of_lanes_nor_late_and_repeated_lines_change_a_byte() {
     let recording = Recording::new(Some(60));
     let (expected, _) = recording.log("windows.jsonl", &[]);
