@@ -20,7 +20,7 @@ pub enum Signal {
     Retransmit,
     /// Round-trip times have grown.
     Latency,
-    /// Traffic stopped while its reporters still report. Not judged yet.
+    /// Traffic collapsed while its reporters still report, and what is left times out.
     Silence,
 }
 
@@ -46,7 +46,7 @@ impl Stage {
 }
 
 /// Baseline and observation in the unit of the signal: parts per million of segments or attempts for
-/// [`Signal::Retransmit`] and [`Signal::Connect`], µs of round-trip time for [`Signal::Latency`].
+/// [`Signal::Retransmit`] and [`Signal::Connect`], of the expected flows for [`Signal::Silence`], µs of round-trip time for [`Signal::Latency`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effect {
     /// Baseline value.
@@ -120,8 +120,8 @@ pub struct ElementSum {
     pub powered: u32,
     /// Weight with which they count against a fault of the element, milli-nats (positive).
     pub against_mn: i64,
-    /// Evidence of this step alone for an added loss of 0.5 %, summed over all judged pairs across the element, the quiet
-    /// and the worse, each clipped to −1.5..=3 nats, milli-nats.
+    /// Evidence of the last minutes, faded, for an added loss of 0.5 %, summed over all judged pairs across the element,
+    /// the quiet and the worse, each clipped to ±4 nats, milli-nats.
     pub loss_mn: i64,
     /// The same for a shift of the round-trip times.
     pub latency_mn: i64,

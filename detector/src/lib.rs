@@ -8,8 +8,8 @@
 //! [`correlate`] (one owner: incidents and verdicts), [`event`] (what the outside hears). [`window`] is the sliding sum,
 //! [`feed`] names the kinds of input. Apart from these: [`series`].
 //!
-//! Limits: traffic that stops (`Signal::Silence`) is not judged, and a lane never retires a pair. A pair takes about 5 KB of
-//! a lane's state, and about 100 bytes of every page.
+//! Limits: a pair without any record is not judged, also when it is its traffic that stopped; a lane never retires a pair.
+//! A pair takes about 5 KB of a lane's state, and about 100 bytes of every page.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -108,6 +108,23 @@ fn failing_connections_open_an_incident() {
 }
 
 #[test]
+fn traffic_that_collapses_is_an_incident_only_when_what_is_left_times_out() {
+    let run = run(&traffic(15, QUIET + 40, |i, _, step| match (i, during(step, 10)) {
+        (2, true) => Weather { gone: 0.8, ..FAIR },
+        (4, true) => Weather { flows: 3.0, ..FAIR },
+        _ => FAIR,
+    }));
+    let opened = of_type(&run.events, EventType::Opened);
+    assert_eq!(opened.len(), 1);
+    assert_eq!((opened[0].signal, opened[0].pairs.len()), (Signal::Silence, 1));
+    assert!(opened[0].at <= START_S + (QUIET + 5) * STEP_S);
+    assert!(opened[0].summary.contains("of the expected traffic is left"), "{}", opened[0].summary);
+    assert_eq!(opened[0].baseline.value, 1.0);
+    assert!(opened[0].observed.value < 1.0, "{}", opened[0].summary);
+    assert_eq!(of_type(&run.events, EventType::Resolved).len(), 1);
+}
+
+#[test]
 fn a_lasting_shift_is_one_incident_that_becomes_the_new_normal() {
     let run = run(&traffic(8, QUIET + 240, |i, _, step| match i {
         1 if step >= QUIET => Weather { slower: 1.6, ..FAIR },

@@ -250,6 +250,6 @@ fn a_skipped_lane_is_not_waited_for_and_its_late_word_is_dropped() {
     correlator.advance();
     correlator.skip(1, KIND, evidence[0].end_s());
     correlator.advance();
-    assert_eq!(correlator.apply(1, &evidence[0]), Applied::Repeated);
+    assert_eq!(correlator.apply(1, &evidence[0]), Applied::Skipped);
     assert_eq!(correlator.apply(1, &evidence[1]), Applied::Taken);
 }

@@ -21,8 +21,8 @@ const SUPPORT_MN: i64 = 6_000;
 /// Score from which a pair leans towards a fault, and from which it joins the incident of an element.
 const LEANS_MN: i64 = 3_000;
 const JOINS_MN: i64 = 4_000;
-/// An element must be this much better than nothing to gather pairs; less when two alarms meet on it, which chance alone
-/// never brings about.
+/// An element must be this much better than nothing to gather pairs; less for a subnet on which two alarms meet. (On a zone
+/// path, two faults of workloads meet often enough: at small paths that blamed the provider for one workload in forty.)
 const GATHER_MN: i64 = 8_000;
 const GATHER_ALARMS_MN: i64 = 3_000;
 const MARGIN_MN: i64 = 3_000;
@@ -66,20 +66,31 @@ pub(super) fn best_cover(view: &View<'_>, taken: &BTreeSet<Pair>) -> Option<Cove
     }
     let mut ranked: Vec<(i64, Element, Said)> = found
         .into_iter()
-        .filter(|(_, said)| said.leaning >= LEAST_PAIRS || said.alarmed >= 2)
+        .filter(|(element, said)| said.leaning >= LEAST_PAIRS || two_suffice(element, said))
         .map(|(element, said)| {
-            let against = view.pool.elements.get(&element).map_or(0, |sum| sum.against_mn);
-            (said.says_mn - against - PRIOR_MN, element, said)
+            let sum = view.pool.elements.get(&element);
+            let against = sum.map_or(0, |sum| sum.against_mn);
+            // What all pairs said together, when it is clearer than what their scores say.
+            let together = sum.map_or(i64::MIN, |sum| match view.signal {
+                Signal::Retransmit => sum.loss_mn,
+                Signal::Latency => sum.latency_mn,
+                Signal::Connect | Signal::Silence => i64::MIN,
+            });
+            ((said.says_mn - against).max(together).saturating_sub(PRIOR_MN), element, said)
         })
         .collect();
     ranked.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     let (value, element, said) = ranked.first()?;
     let (value, element, pairs) = (*value, element.clone(), said.pairs.clone());
-    if value <= if said.alarmed >= 2 { GATHER_ALARMS_MN } else { GATHER_MN } {
+    if value <= if two_suffice(&element, said) { GATHER_ALARMS_MN } else { GATHER_MN } {
         return None;
     }
     let rival = ranked.iter().skip(1).filter(|r| side(r.1.kind) != side(element.kind)).map(|r| r.0).max();
     Some(Cover { element, pairs, margin_mn: value - rival.unwrap_or(-9_000) })
+}
+
+fn two_suffice(element: &Element, said: &Said) -> bool {
+    element.kind == ElementKind::Subnet && said.alarmed >= 2
 }
 
 impl Cover {
@@ -90,7 +101,9 @@ impl Cover {
         match self.element.kind {
             ElementKind::Pair => Verdict::Insufficient,
             ElementKind::Subnet if self.margin_mn >= MARGIN_MN => Verdict::Workload,
-            ElementKind::Az | ElementKind::AzPath if sources.len() >= 2 && self.margin_mn >= MARGIN_MN => {
+            ElementKind::Az | ElementKind::AzPath
+                if sources.len() >= 2 && self.pairs.len() >= LEAST_PAIRS && self.margin_mn >= MARGIN_MN =>
+            {
                 Verdict::ProviderPath
             }
             _ => Verdict::SharedUnknown,
@@ -109,7 +122,8 @@ pub(super) fn pair_verdict(neighbours: PairCounts, shared: bool) -> Verdict {
     }
 }
 
-/// Whether, on some element of a pair, at least three pairs and a fourth of those with enough traffic lean towards a fault.
+/// Whether, on some element of a pair, at least three pairs and a tenth of those with enough traffic lean towards a fault:
+/// more than chance brings about.
 pub(super) fn may_be_shared(view: &View<'_>, pair: &Pair) -> bool {
     pair.elements().iter().any(|element| {
         let (mut leaning, mut quiet) = (0, view.pool.elements.get(element).map_or(0, |sum| sum.powered));
@@ -118,7 +132,7 @@ pub(super) fn may_be_shared(view: &View<'_>, pair: &Pair) -> bool {
             leaning += u32::from(score > LEANS_MN);
             quiet += u32::from(score < QUIET_MN && view.flows_per_minute(row) >= 5);
         }
-        leaning >= 3 && leaning * 3 >= quiet
+        leaning >= 3 + (leaning + quiet) / 10
     })
 }
 
@@ -128,4 +142,4 @@ fn side(kind: ElementKind) -> ElementKind {
 }
 
 /// The signals in the order in which they explain each other.
-pub(super) const SIGNALS: [Signal; 3] = [Signal::Connect, Signal::Retransmit, Signal::Latency];
+pub(super) const SIGNALS: [Signal; 4] = [Signal::Connect, Signal::Retransmit, Signal::Latency, Signal::Silence];

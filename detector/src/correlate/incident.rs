@@ -189,6 +189,7 @@ fn severity(signal: Signal, effect: &Effect, flows_per_minute: u64) -> Severity 
             let more = (i128::from(effect.observed) - base) * 1_000_000 / base;
             (more, [large, middle, small])
         }
+        Signal::Silence => (i128::from(effect.baseline) - i128::from(effect.observed), [900_000, 500_000, 200_000]),
         _ => (i128::from(effect.observed) - i128::from(effect.baseline), [50_000, 10_000, 2_000]),
     };
     match size {

@@ -53,7 +53,11 @@ pub(super) fn ending(incident: &Incident, reason: Reason, at: i64) -> String {
 fn measured(signal: Signal, effect: &Effect) -> String {
     let (n, seconds) = (thousands(effect.observed_n), effect.observed_s);
     match signal {
-        Signal::Latency | Signal::Silence => {
+        Signal::Silence => {
+            let now = percent(effect.observed);
+            format!("{now} of the expected traffic is left and times out, {n} flows in {seconds} s")
+        }
+        Signal::Latency => {
             let (now, usual) = (duration(effect.observed), duration(effect.baseline));
             let which = if effect.quantile_pct == 50 { "median".into() } else { format!("p{}", effect.quantile_pct) };
             format!("{which} round trip {now} (baseline {usual}), {n} flows in {seconds} s")

@@ -27,6 +27,21 @@ pub(super) fn of_rate(events: u64, trials: u64, expected: (f64, f64), dispersion
     }
 }
 
+/// Observed flows as a share of the expected; `behind` is the number of flows the expectation rests on.
+pub(super) fn of_traffic(flows: u64, expected: f64, behind: f64) -> Effect {
+    let share = |flows: f64| ppm(flows / expected.max(1.0));
+    let (observed, spread) = (flows as f64, NINETY * (flows as f64 + 1.0).sqrt());
+    Effect {
+        baseline: 1_000_000,
+        baseline_n: behind as u64,
+        observed: share(observed),
+        observed_n: flows,
+        low: share((observed - spread).max(0.0)) - 1_000_000,
+        high: share(observed + spread) - 1_000_000,
+        ..Effect::default()
+    }
+}
+
 /// Observed quantile `q` of the round-trip times against the learned one (µs, samples behind it); the interval comes
 /// from the order statistics around it.
 pub(super) fn of_latency(cell: &PaneCell, q: f64, expected: (f64, f64)) -> Effect {

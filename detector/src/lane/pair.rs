@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::{Effect, PairRow, Signal, SignalRow, Stage};
 use crate::feed::FeedKind;
 use crate::pane::PaneCell;
-use crate::score::{ConnectTest, Judged, LatencyTest, RetransmitTest, StepInput};
+use crate::score::{ConnectTest, Judged, LatencyTest, RetransmitTest, SilenceTest, StepInput};
 use crate::season::{Level, Levels, Released, SlotBaseline, SlotCell};
 use crate::settings::Settings;
 use crate::topology::Pair;
@@ -24,9 +24,11 @@ const TOLD: f64 = 1.0;
 const QUIET_STEPS: u8 = 5;
 /// An alarm that nothing has renewed or contradicted for this long is dropped, s.
 const FORGET_S: u32 = 900;
+/// Time after which what a step said for the elements has faded to a third, s.
+const FADE_S: f64 = 270.0;
 const HOUR_S: u64 = 3_600;
 const SEASON_DAYS: u8 = 7;
-const SIGNALS: [Signal; 3] = [Signal::Connect, Signal::Retransmit, Signal::Latency];
+const SIGNALS: [Signal; 4] = [Signal::Connect, Signal::Retransmit, Signal::Latency, Signal::Silence];
 
 /// Everything kept for one pair of one feed kind.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -46,7 +48,10 @@ pub(crate) struct PairState {
     connect: ConnectTest,
     retransmit: RetransmitTest,
     latency: LatencyTest,
+    silence: SilenceTest,
     told: [Told; SIGNALS.len()],
+    /// Faded sums of what the steps said about loss and latency, nats.
+    said: [f64; 2],
     last_row: Option<PairRow>,
 }
 
@@ -63,7 +68,7 @@ struct Told {
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub(super) row: Option<PairRow>,
-    /// Evidence of the step alone, nats.
+    /// Evidence of the last minutes, faded, for one middling fault, nats.
     pub(super) loss: f64,
     pub(super) latency: f64,
 }
@@ -85,11 +90,13 @@ impl PairState {
         self.slot.flows = self.slot.flows.saturating_add(cell.counters.flows);
         let slot = &mut self.slot;
         let connect = self.connect.judge(&input, slot);
-        let (retransmit, latency) = match kind {
-            FeedKind::Reports => (self.retransmit.judge(&input, slot), self.latency.judge(&input, slot)),
-            FeedKind::FlowLogs => (Judged::default(), Judged::default()),
-        };
-        let judged = [connect, retransmit, latency];
+        let (mut retransmit, mut latency, mut silence) = <(Judged, Judged, Judged)>::default();
+        if kind == FeedKind::Reports {
+            retransmit = self.retransmit.judge(&input, slot);
+            latency = self.latency.judge(&input, slot);
+            silence = self.silence.judge(&input, slot);
+        }
+        let judged = [connect, retransmit, latency, silence];
         let mut signals = Vec::new();
         for (index, (signal, judged)) in SIGNALS.into_iter().zip(judged).enumerate() {
             self.forget(index, signal, judged.judged, s.step_s());
@@ -108,7 +115,11 @@ impl PairState {
             signals,
         });
         self.last_row.clone_from(&row);
-        let said = Said { row, loss: retransmit.pooled, latency: latency.pooled };
+        let keep = (-f64::from(s.step_s()) / FADE_S).exp();
+        for (sum, judged) in self.said.iter_mut().zip([retransmit, latency]) {
+            *sum = *sum * keep + judged.pooled.clamp(-1.5, 3.0);
+        }
+        let said = Said { row, loss: self.said[0], latency: self.said[1] };
         self.season = season;
         let until_s = start_s.saturating_add(i64::from(s.step_s()));
         for (signal, since) in SIGNALS.into_iter().zip(judged.map(|j| j.new_normal)) {
@@ -196,7 +207,7 @@ impl PairState {
             Signal::Connect => self.connect.reset(),
             Signal::Retransmit => self.retransmit.reset(),
             Signal::Latency => self.latency.reset(),
-            Signal::Silence => {}
+            Signal::Silence => self.silence.reset(),
         }
     }
 
@@ -213,7 +224,7 @@ impl PairState {
             Signal::Connect => self.connect.cusum.alarmed(),
             Signal::Retransmit => self.retransmit.cusum.alarmed(),
             Signal::Latency => self.latency.alarmed(),
-            Signal::Silence => false,
+            Signal::Silence => self.silence.cusum.alarmed(),
         }
     }
 
@@ -222,7 +233,7 @@ impl PairState {
             Signal::Connect => self.connect.cusum.score(),
             Signal::Retransmit => self.retransmit.cusum.score(),
             Signal::Latency => self.latency.score(),
-            Signal::Silence => 0.0,
+            Signal::Silence => self.silence.cusum.score(),
         }
     }
 
@@ -230,7 +241,8 @@ impl PairState {
         let cusum = match signal {
             Signal::Connect => &self.connect.cusum,
             Signal::Retransmit => &self.retransmit.cusum,
-            Signal::Latency | Signal::Silence => &self.latency.cusum,
+            Signal::Latency => &self.latency.cusum,
+            Signal::Silence => &self.silence.cusum,
         };
         let since_s = cusum.since_s();
         let age = self.first_s.map_or(0, |first| input.start_s.saturating_sub(first)).max(0);
@@ -238,7 +250,7 @@ impl PairState {
         let effect = Effect {
             baseline_age_s: age.unsigned_abs(),
             observed_s: panes.saturating_mul(self.window.pane_s()),
-            ..self.effect(signal, input, &cell)
+            ..self.effect(signal, input, &cell, panes)
         };
         SignalRow {
             signal,
@@ -251,7 +263,7 @@ impl PairState {
         }
     }
 
-    fn effect(&self, signal: Signal, input: &StepInput<'_>, cell: &PaneCell) -> Effect {
+    fn effect(&self, signal: Signal, input: &StepInput<'_>, cell: &PaneCell, panes: u32) -> Effect {
         let (class, season) = (input.class, input.season);
         let counters = &cell.counters;
         match signal {
@@ -263,7 +275,11 @@ impl PairState {
                 let (test, sent_again) = (&self.retransmit, counters.data_retransmits());
                 effect::of_rate(sent_again, counters.segments, test.baseline(class, season), test.dispersion(class))
             }
-            Signal::Latency | Signal::Silence => {
+            Signal::Silence => {
+                let steps = f64::from(panes.saturating_mul(self.window.pane_s())) / f64::from(input.step_s);
+                effect::of_traffic(counters.flows, self.silence.expected(input) * steps, self.silence.behind(input))
+            }
+            Signal::Latency => {
                 let q = self.latency.telling_quantile();
                 effect::of_latency(cell, q, self.latency.baseline(q, season))
             }

@@ -164,7 +164,7 @@ impl Sums {
         let quiet = said.row.is_none();
         let per_minute = cell.counters.flows as f64 * 60.0 / f64::from(step_s);
         let against_mn = milli_nats(AGAINST * (per_minute / AGAINST_FULL).min(1.0));
-        let clipped = |nats: f64| milli_nats(nats.clamp(-1.5, 3.0));
+        let clipped = |nats: f64| milli_nats(nats.clamp(-4.0, 4.0));
         for element in pair.elements() {
             let sum = self.0.entry(element).or_insert_with_key(|element| ElementSum {
                 element: element.clone(),

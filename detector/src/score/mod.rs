@@ -17,6 +17,7 @@ mod probation;
 mod ranks;
 mod rate;
 mod retransmit;
+mod silence;
 mod slow;
 
 pub(crate) use connect::ConnectTest;
@@ -24,6 +25,7 @@ pub(crate) use histogram::Histogram;
 pub(crate) use latency::LatencyTest;
 pub(crate) use rate::Counts;
 pub(crate) use retransmit::RetransmitTest;
+pub(crate) use silence::SilenceTest;
 
 use crate::evidence::Stage;
 use crate::pane::PaneCell;

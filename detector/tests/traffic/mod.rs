@@ -27,10 +27,12 @@ pub(crate) struct Weather {
     /// Share of extra flows from peers never seen before, with 2.5 times the round-trip time.
     pub(crate) new_clients: f64,
     pub(crate) truncated: bool,
+    /// Share of the flows that are gone without a trace; as many of the rest time out.
+    pub(crate) gone: f64,
 }
 
 pub(crate) const FAIR: Weather =
-    Weather { flows: 40.0, loss: 0.0, slower: 1.0, failing: 0.0, new_clients: 0.0, truncated: false };
+    Weather { flows: 40.0, loss: 0.0, slower: 1.0, failing: 0.0, new_clients: 0.0, truncated: false, gone: 0.0 };
 
 /// Directed pairs between six subnets in three zones; the first is in one zone.
 pub(crate) fn pairs() -> Vec<Pair> {
@@ -47,6 +49,12 @@ pub(crate) fn cell(rng: &mut StdRng, weather: &Weather) -> PaneCell {
     let extra = weather.flows * weather.new_clients;
     let flows = ((weather.flows + extra) * rng.random_range(0.8..1.2)) as u64;
     for _ in 0..flows {
+        if weather.gone > 0.0 && rng.random_bool(weather.gone) {
+            continue;
+        }
+        if weather.gone > 0.0 && rng.random_bool(weather.gone) {
+            cell.counters.timeouts.est += 2;
+        }
         let fresh = rng.random_bool(extra / (weather.flows + extra));
         let peer = if fresh { 1_000 + rng.random_range(0..4u64) } else { rng.random_range(0..12u64) };
         let segments = rng.random_range(10..80u64);
