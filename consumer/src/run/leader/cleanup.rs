@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Leader;
+use super::ghost::ghosts;
 use crate::commit::{ChunkError, Chunks, Manifest};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::run::DriveError;
@@ -26,6 +27,9 @@ impl Leader {
         rows: &mut Vec<LeaseRow>,
     ) -> Result<(), DriveError> {
         let listed: BTreeSet<&ShardId> = shards.iter().map(|shard| &shard.id).collect();
+        for shard in ghosts(rows).iter().filter(|shard| !listed.contains(shard)) {
+            self.lay(stream, shard, rows).await?;
+        }
         let is_input = self.control.is_some() && self.parts.streams.first().is_some_and(|input| input == stream);
         let done: Vec<LeaseRow> = rows.iter().filter(|row| is_done(row, rows, &listed, is_input)).cloned().collect();
         if done.is_empty() {
@@ -43,6 +47,26 @@ impl Leader {
                 }
                 Err(e) => return Err(e),
             }
+        }
+        Ok(())
+    }
+
+    /// Deletes a row that should not be, unless somebody has it by now. It never had any chunks.
+    async fn lay(&self, stream: &str, shard: &ShardId, rows: &mut Vec<LeaseRow>) -> Result<(), DriveError> {
+        let Some(row) = rows.iter().find(|row| row.shard == *shard) else { return Ok(()) };
+        let unchanged = Condition::All(vec![
+            Condition::Equals(attribute::COUNTER, Value::number(row.counter)),
+            Condition::Absent(attribute::OWNER),
+            Condition::Absent(attribute::MANIFEST),
+        ]);
+        let table = self.parts.config.tables.leases(stream);
+        match self.parts.table.delete(&table, shard.as_str(), unchanged).await {
+            Ok(()) => {
+                tracing::warn!(stream, %shard, "row of a consumed shard that was put late deleted");
+                rows.retain(|row| row.shard != *shard);
+            }
+            Err(TableError::Conflict { .. }) => {}
+            Err(e) => return Err(e.into()),
         }
         Ok(())
     }

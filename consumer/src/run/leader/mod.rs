@@ -10,6 +10,7 @@ mod act;
 mod assign;
 mod cleanup;
 mod count;
+mod ghost;
 mod lock;
 mod observed;
 mod retention;
@@ -185,6 +186,8 @@ impl Leader {
         for stream in self.parts.streams.clone() {
             let mut rows = self.rows(&stream).await?;
             self.sync(&stream, &mut rows, due).await?;
+            let ghosts = ghost::ghosts(&rows);
+            rows.retain(|row| !ghosts.contains(&row.shard));
             tables.push((stream, rows));
         }
         self.assign(&tables, &members).await?;

@@ -3,7 +3,7 @@
 //! Below the faults, so that what it sees is what stands in the table. The memory table never yields inside a call, so
 //! reading before and after a write is one step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use flowshift_consumer::commit::{Chunks, Part};
@@ -23,6 +23,8 @@ pub(crate) struct Ledger {
     cuts: BTreeMap<(String, String), (u64, u64, Vec<u8>)>,
     /// The last committed generation of a part, by (table, part): epoch, counter, generation, checksum.
     parts: BTreeMap<(String, String), (u64, i64, u64, u32)>,
+    /// Shards that were read to their end, by (table, shard). A first row whose put lands late makes none of them young.
+    ended: BTreeSet<(String, String)>,
 }
 
 /// One worker's view of the tables, watched.
@@ -44,6 +46,10 @@ fn rank(checkpoint: &Checkpoint) -> (u8, Option<&flowshift_consumer::shard::Sequ
         Checkpoint::ShardEnd => (2, None),
         _ => (0, None),
     }
+}
+
+fn book(table: &TableName, row: &LeaseRow) -> (String, String) {
+    (table.name.clone(), row.shard.as_str().to_owned())
 }
 
 impl Audited {
@@ -88,9 +94,13 @@ impl Audited {
         for parent in &new.parents {
             let item = self.look(table, parent.as_str()).await;
             let parent = item.as_ref().map(read).transpose()?.flatten();
-            if let Some(parent) = parent.filter(|p| p.checkpoint != Checkpoint::ShardEnd) {
+            let open = |p: &LeaseRow| p.checkpoint != Checkpoint::ShardEnd && !self.has_ended(table, p);
+            if let Some(parent) = parent.filter(open) {
                 return Err(format!("commits before its parent {} has ended", parent.shard));
             }
+        }
+        if new.checkpoint == Checkpoint::ShardEnd {
+            self.books.lock().unwrap().ended.insert(book(table, &new));
         }
         if let Some(manifest) = &new.manifest {
             let named = self.chunks(table).parts(manifest).await;
@@ -103,7 +113,8 @@ impl Audited {
     async fn deleted(&self, table: &TableName, row: &Item) -> Result<(), String> {
         let read = |item: &Item| LeaseRow::read(item).map_err(|e| e.to_string());
         let Some(row) = read(row)? else { return Ok(()) };
-        if row.checkpoint != Checkpoint::ShardEnd {
+        let again = row.owner.is_none() && row.manifest.is_none() && self.has_ended(table, &row);
+        if row.checkpoint != Checkpoint::ShardEnd && !again {
             return Err(format!("it was read up to {}", row.checkpoint));
         }
         let stream = table.name.rsplit('-').next().unwrap_or_default();
@@ -117,6 +128,10 @@ impl Audited {
             }
         }
         Ok(())
+    }
+
+    fn has_ended(&self, table: &TableName, row: &LeaseRow) -> bool {
+        self.books.lock().unwrap().ended.contains(&book(table, row))
     }
 
     fn chunks(&self, leases: &TableName) -> Chunks {
@@ -145,7 +160,7 @@ impl Audited {
         let Some(cut) = &row.cut else { return Ok(()) };
         let bytes = cut.encode_bytes().to_vec();
         let mut ledger = self.books.lock().unwrap();
-        let key = (table.name.clone(), row.shard.as_str().to_owned());
+        let key = book(table, row);
         let last = ledger.cuts.insert(key, (cut.epoch, cut.n, bytes.clone()));
         let Some((epoch, n, before)) = last else { return Ok(()) };
         match () {
