@@ -6,20 +6,24 @@ use clap::{ArgGroup, Args};
 
 pub(super) const HELP: &str = "\
 What the files hold:
-  --windows   one JSON object a line, windows ascending: t (epoch s), pair, src, dst, flows, bytes, packets, retransmits,
-              retransmit_flows, max_retransmits, timeouts, connects, connect_failures, agents, agents_full,
-              hist [b0,[counts]] (round-trip times; bin b0+i holds floor(ln(us)/0.05) = b0+i), peers [[id,flows,
-              retransmits,rtt_sum_us,rtt_n],..]. A window is judged when the next one begins: a line that comes later is
-              counted and left out, as is an exact repeat.
-  --pairs     {\"pair\":0,\"src\":\"subnet-1\",\"dst\":\"internet\"} a line; a subnet outside the topology is a named edge.
-  --out       anomaly.opened | updated | resolved, one JSON object a line: what a webhook would carry.
-  --rtt-traces  files *.csv of `epoch;rtt` (ms), a header line first; the log then holds {\"trace\",\"t\"} per change.
+  --windows     a JSON object a line, windows ascending: t (epoch s), pair, src, dst, flows, bytes,
+                packets, retransmits, retransmit_flows, max_retransmits, timeouts, connects,
+                connect_failures, agents, agents_full;
+                hist [b0,[c0,c1,..]]: round-trip times, c_i of them in the bin floor(ln(us)/0.05)
+                = b0+i; peers [[id,flows,retransmits,rtt_sum_us,rtt_n],..], id 0 = all others.
+                A window is judged when the next begins; lines that come later, and exact repeats,
+                are counted and left out.
+  --pairs       {\"pair\":0,\"src\":\"subnet-1\",\"dst\":\"internet\"} a line; an end that is not in the
+                topology is a named edge.
+  --out         anomaly.opened, .updated and .resolved, a JSON object a line: what a webhook would
+                carry. Whole or not at all: while it is written its name ends in .partial.
+  --rtt-traces  *.csv of epoch;rtt (ms) below a header line; the log has a line per change of level.
 
-The length of a window is window_s of the config.json beside the windows file; without one it is --step.
+The length of a window is window_s of the config.json beside the windows; without one, --step.
 
 Examples:
-  flowshift backtest --windows w.jsonl.gz --pairs pairs.jsonl --topology topology.yaml --out incidents.jsonl
-  flowshift backtest --windows w.jsonl --pairs pairs.jsonl --topology topology.yaml --step 10s --out - | jq .summary
+  flowshift backtest --windows w.jsonl.gz --pairs p.jsonl --topology t.yaml --out incidents.jsonl
+  flowshift backtest --windows w.jsonl --pairs p.jsonl --topology t.yaml --out - | jq .summary
   flowshift backtest --rtt-traces traces/ --out alarms.jsonl";
 
 /// `flowshift backtest`

@@ -7,9 +7,9 @@ use clap::Args;
 use super::Place;
 
 pub(super) const HELP: &str = "\
-The dots are what was observed at each event of the incident, the bars the 90 % interval of the change, the line the
-pair's baseline. The lower plot is the evidence in nats. An event is written when something changed, so an incident that
-only lasts has few.
+The dots are what was observed at each event of the incident, the bars the 90 % interval of the
+change, the line the pair's baseline. The lower plot is the evidence in nats. An event is written
+when something changed, so an incident that only lasts has few.
 
 Examples:
   flowshift explain inc-9bc4e9035b96be02 --data-dir ./data
