@@ -25,6 +25,7 @@ use crate::table::{Condition, Item, Table, TableError, TableName, Value};
 
 mod back;
 mod idle;
+pub(crate) mod passed;
 #[cfg(test)]
 mod tests;
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use futures::FutureExt;
 
-use super::{SourceControl, all, data_as_seen, open};
+use super::{SourceControl, all, data_as_seen, open, passed};
 use crate::exchange::Status;
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::run::DriveError;
@@ -29,7 +29,9 @@ impl SourceControl {
             return Ok(());
         }
         let rows = self.read().await?;
-        let floors: Vec<i64> = (0..kinds).map(|kind| floor(&rows, kind)).collect();
+        // After the look: a row that was deleted before it is noted.
+        let passed = passed::read(&*self.table, &self.state).await?;
+        let floors: Vec<i64> = (0..kinds).map(|kind| floor(&rows, kind, passed[kind])).collect();
         let back = asking.into_iter().filter_map(|(shard, kind)| Some((rows.get(shard)?, kind)));
         all(back.map(|(row, kind)| self.floor_for(row, kind, floors[kind]).boxed()).collect()).await
     }
@@ -66,11 +68,11 @@ impl SourceControl {
     }
 }
 
-/// Where sources of a kind come back that are not live now.
-fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize) -> i64 {
+/// Where sources of a kind come back that are not live now; `passed` is how far those went whose rows are gone.
+fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, passed: Option<i64>) -> i64 {
     let live = rows.values().filter(|row| holds_back(row, kind)).filter_map(|row| mark(rows, row, kind)).min();
     // With nobody live, the lanes have closed up to the last that was; which one it was is not known any more.
-    let furthest = || rows.values().filter_map(|row| mark(rows, row, kind)).max().unwrap_or(i64::MIN);
+    let furthest = || rows.values().filter_map(|row| mark(rows, row, kind)).max().max(passed).unwrap_or(i64::MIN);
     live.unwrap_or_else(furthest)
 }
 

@@ -14,6 +14,7 @@ use super::ghost::ghosts;
 use crate::commit::{ChunkError, Chunks, Manifest};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::run::DriveError;
+use crate::run::control::passed;
 use crate::run::lane_stage::is_marks;
 use crate::shard::{Shard, ShardId};
 use crate::table::{Condition, TableError, Value};
@@ -88,6 +89,9 @@ impl Leader {
             && !lives_on(chunks, manifest, &living, copied).await?
         {
             return Ok(false);
+        }
+        if is_input {
+            passed::note(&*self.parts.table, &self.state(), row).await?;
         }
         let unchanged = Condition::All(vec![
             Condition::Equals(attribute::COUNTER, Value::number(row.counter)),

@@ -38,22 +38,28 @@ pub(crate) enum Strike {
 #[derive(Debug)]
 pub(crate) struct Ambush {
     moment: Moment,
+    strikes: u64,
     left: AtomicU64,
 }
 
 impl Ambush {
     pub(crate) fn new(moment: Moment, strikes: u64) -> Self {
-        Self { moment, left: AtomicU64::new(strikes) }
+        Self { moment, strikes, left: AtomicU64::new(strikes) }
+    }
+
+    fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// Strikes used.
-    pub(crate) fn left(&self) -> u64 {
-        self.left.load(Ordering::Relaxed)
+    pub(crate) fn used(&self) -> u64 {
+        self.strikes - self.left()
     }
 
     /// Whether, and how, to strike a call that makes these moments.
     pub(crate) fn strike(&self, at: &[Moment], chance: &mut SmallRng) -> Option<Strike> {
-        if !at.contains(&self.moment) || self.left() == 0 || chance.random_bool(0.5) {
+        // The first one always: a story without any would show nothing.
+        if !at.contains(&self.moment) || self.left() == 0 || self.used() > 0 && chance.random_bool(0.5) {
             return None;
         }
         self.left.fetch_sub(1, Ordering::Relaxed);

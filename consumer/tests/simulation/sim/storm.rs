@@ -53,7 +53,9 @@ impl World {
     pub(crate) async fn ambushed(&mut self, moment: Moment) -> Result<(), String> {
         let ambush = Arc::new(Ambush::new(moment, 16));
         self.ambush = Some(Arc::clone(&ambush));
-        for _ in 0..60 {
+        let mut rounds = 0;
+        while rounds < 60 || ambush.used() == 0 && rounds < 300 {
+            rounds += 1;
             self.fill_up();
             let count = self.chance.random_range(0..8);
             self.produce(count).await;
@@ -66,7 +68,7 @@ impl World {
             self.expire_what_is_consumed().await;
         }
         self.ambush = None;
-        if ambush.left() == 16 { Err("the moment never came".into()) } else { Ok(()) }
+        if ambush.used() == 0 { Err("the moment never came".into()) } else { Ok(()) }
     }
 
     /// Closed shards that were read to their end, records and all.
