@@ -1,10 +1,11 @@
 //! The leader: makes lease rows for new shards, assigns leases, looks after the source set, cleans up.
 //!
 //! One worker leads (`lock`), and one stands by with observations as old as the leader's. A pass reads each lease table
-//! once and every worker's item, and then: `sync` (rows for shards), `assign` (a pure plan) and `act` (the plan's writes and
-//! the bells), `count` (how wide the exchange is), `retention`, the source set, `skips` (lanes nobody waits for),
-//! `cleanup`. Everything written is conditional on what was read. Expiry is a counter standing
-//! still (`observed`), never a clock comparison. Not here: what a source's status means ([`super::control`]).
+//! once and every worker's item, and then: `sync` (rows for shards, `cleanup` of those of consumed ones, none for a
+//! `ghost`), `assign` (a pure plan) and `act` (the plan's writes and the bells), `count` (how wide the exchange is),
+//! `retention`, the source set, `skips` (lanes nobody waits for). Everything written is conditional on what was read.
+//! Expiry is a counter standing still (`observed`), never a clock comparison. Not here: what a source's status means
+//! ([`super::control`]).
 
 mod act;
 mod assign;
