@@ -24,6 +24,7 @@ mod score;
 pub mod season;
 pub mod series;
 pub mod settings;
+mod sorted;
 pub mod topology;
 pub mod window;
 

@@ -1,8 +1,9 @@
-//! The sliding window of one pair: the sum of its newest panes.
+//! The sliding window of one pair: its newest panes.
 //!
 //! For: display, quantiles and effect sizes.
 //! Not for: evidence. Windows overlap from step to step and would count every pane several times.
-//! Invariant: the kept sum equals the sum of the kept panes; a pane leaves when the window's end has moved past it.
+//! Invariant: a pane leaves when the window's end has moved past it; sums are made when somebody asks, so what has left
+//! was never in them.
 
 use std::collections::VecDeque;
 
@@ -11,11 +12,33 @@ use serde::{Deserialize, Serialize};
 use crate::pane::{Counters, PaneCell, RttCell};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub(crate) struct Window {
+    panes: VecDeque<(i64, PaneCell)>,
+    pane_s: u32,
+}
+
+/// As it is stored: with two of its sums, which older programs kept and read.
+#[derive(Serialize, Deserialize)]
+struct Stored {
     panes: VecDeque<(i64, PaneCell)>,
     counters: Counters,
     rtt: RttCell,
     pane_s: u32,
+}
+
+impl From<Stored> for Window {
+    fn from(stored: Stored) -> Self {
+        Self { panes: stored.panes, pane_s: stored.pane_s }
+    }
+}
+
+impl From<Window> for Stored {
+    fn from(window: Window) -> Self {
+        let mut sum = PaneCell::default();
+        window.panes.iter().for_each(|(_, pane)| sum.merge(pane));
+        Self { panes: window.panes, counters: sum.counters, rtt: sum.rtt, pane_s: window.pane_s }
+    }
 }
 
 impl Window {
@@ -23,8 +46,6 @@ impl Window {
     pub(crate) fn push(&mut self, start_s: i64, cell: &PaneCell, pane_s: u32) {
         self.pane_s = pane_s;
         debug_assert!(self.panes.back().is_none_or(|(last, _)| *last < start_s));
-        self.counters.add(&cell.counters);
-        self.rtt.merge(&cell.rtt);
         self.panes.push_back((start_s, cell.clone()));
     }
 
@@ -36,10 +57,7 @@ impl Window {
     /// Drops the panes that start before `oldest_s`.
     pub(crate) fn expire(&mut self, oldest_s: i64) {
         while self.panes.front().is_some_and(|(start, _)| *start < oldest_s) {
-            if let Some((_, cell)) = self.panes.pop_front() {
-                self.counters.subtract(&cell.counters);
-                self.rtt.subtract(&cell.rtt);
-            }
+            self.panes.pop_front();
         }
     }
 
@@ -55,33 +73,14 @@ impl Window {
         (sum, panes)
     }
 
-    /// What is in the window that ends where the panes from `oldest_s` on end.
+    /// What is in the window that ends where the panes from `oldest_s` on end. A pair without traffic is not touched by
+    /// the steps, so older panes may still be here.
     pub(crate) fn view(&self, oldest_s: i64) -> Option<WindowView> {
-        if self.panes.front().is_some_and(|(start, _)| *start < oldest_s) {
-            // A pair without traffic is not touched by the steps, so its old panes go when somebody looks.
-            let mut now = self.clone();
-            now.expire(oldest_s);
-            return now.view(oldest_s);
-        }
-        let start_s = self.panes.front()?.0;
-        let mut cell = PaneCell { counters: self.counters, rtt: self.rtt.clone(), ..PaneCell::default() };
-        let (mut low, mut high) = (None, None);
-        for (_, pane) in &self.panes {
-            cell.max_retransmits = cell.max_retransmits.max(pane.max_retransmits);
-            cell.peers.merge(&pane.peers);
-            cell.quality.merge(&pane.quality);
-            low = fold(low, pane.rtt.min_us(), u64::min);
-            high = fold(high, pane.rtt.max_us(), u64::max);
-        }
-        cell.rtt.set_extremes(low, high);
-        Some(WindowView { oldest_pane_s: start_s, newest_pane_s: self.panes.back()?.0, cell })
-    }
-}
-
-fn fold(kept: Option<u64>, new: Option<u64>, pick: fn(u64, u64) -> u64) -> Option<u64> {
-    match (kept, new) {
-        (Some(a), Some(b)) => Some(pick(a, b)),
-        (a, b) => a.or(b),
+        let inside = || self.panes.iter().filter(|(start, _)| *start >= oldest_s);
+        let (oldest_pane_s, newest_pane_s) = (inside().next()?.0, self.panes.back()?.0);
+        let mut cell = PaneCell::default();
+        inside().for_each(|(_, pane)| cell.merge(pane));
+        Some(WindowView { oldest_pane_s, newest_pane_s, cell })
     }
 }
 

@@ -4,6 +4,8 @@
 //! Not for: the statistics of a single pair.
 //! Invariant: see [`super`].
 
+use std::collections::btree_map::Entry;
+
 use crate::evidence::StepEvidence;
 use crate::feed::FeedKind;
 use crate::pane::PaneCell;
@@ -70,8 +72,15 @@ impl LaneDetector {
             feed.refused_closed = feed.refused_closed.saturating_add(1);
             return MergeOutcome::Closed;
         }
-        feed.pairs.entry(pair.clone()).or_default().totals.add(pane_start_s, cell);
-        feed.open.entry(pane_start_s).or_default().cells.entry(pair.clone()).or_default().merge(cell);
+        // The pair is cloned only when it is new: four counted references take as long as the search.
+        match feed.pairs.get_mut(pair) {
+            Some(state) => state.totals.add(pane_start_s, cell),
+            None => feed.pairs.entry(pair.clone()).or_default().totals.add(pane_start_s, cell),
+        }
+        match feed.open.entry(pane_start_s).or_default().cells.entry(pair.clone()) {
+            Entry::Occupied(mut sum) => sum.get_mut().merge(cell),
+            Entry::Vacant(first) => _ = first.insert(cell.clone()),
+        }
         MergeOutcome::Accepted
     }
 

@@ -5,6 +5,7 @@
 //! Invariant: `next_step_s` only grows; a judged pane is gone from `open`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::evidence::{ElementSum, PairRow, StepEvidence};
 use crate::feed::FeedKind;
@@ -79,7 +80,7 @@ impl FeedState {
         let mut rows = Vec::new();
         let mut sums = Sums::default();
         for (pair, cell) in &cells {
-            let state = self.pairs.entry(pair.clone()).or_default();
+            let Some(state) = self.pairs.get_mut(pair) else { continue };
             if state.number == 0 {
                 self.numbered = self.numbered.saturating_add(1);
                 state.number = self.numbered;
@@ -87,7 +88,7 @@ impl FeedState {
             let said = state.judge(pair, kind, cell, start_s, settings);
             if state.is_active() {
                 self.active.insert(pair.clone());
-            } else {
+            } else if !self.active.is_empty() {
                 self.active.remove(pair);
             }
             if !cell.quality.is_biased() {
@@ -120,11 +121,23 @@ impl FeedState {
                 break;
             }
             let (pane_s, pane) = entry.remove_entry();
-            for (pair, cell) in pane.cells {
-                let state = self.pairs.entry(pair.clone()).or_default();
-                state.window.push(pane_s, &cell, settings.pane_s());
+            for (pair, cell) in &pane.cells {
+                let state = match self.pairs.get_mut(pair) {
+                    Some(state) => state,
+                    None => self.pairs.entry(pair.clone()).or_default(),
+                };
+                state.window.push(pane_s, cell, settings.pane_s());
                 state.window.expire(oldest_s);
-                cells.entry(pair).or_default().merge(&cell);
+            }
+            if cells.is_empty() {
+                cells = pane.cells;
+                continue;
+            }
+            for (pair, cell) in pane.cells {
+                match cells.entry(pair) {
+                    Entry::Occupied(mut sum) => sum.get_mut().merge(&cell),
+                    Entry::Vacant(first) => _ = first.insert(cell),
+                }
             }
         }
         cells

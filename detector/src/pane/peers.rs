@@ -5,9 +5,9 @@
 //! Invariant: the sample holds the peers with the smallest hashes. A peer that is in the sample of a union is in the
 //! sample of every part in which it occurs, so its counts are exact and merging is associative.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
+
+use crate::sorted::SortedMap;
 
 /// Number of peers kept per pane and pair.
 pub const PEER_SAMPLE_SIZE: usize = 16;
@@ -38,27 +38,24 @@ impl PeerCounts {
 /// address); the same peer must always give the same hash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerSample {
-    peers: BTreeMap<u64, PeerCounts>,
+    peers: SortedMap<u64, PeerCounts>,
 }
 
 impl PeerSample {
     /// Adds what one peer did.
     pub fn record(&mut self, peer_hash: u64, counts: &PeerCounts) {
-        self.peers.entry(peer_hash).or_default().add(counts);
-        self.trim();
+        self.peers.or_insert_with(peer_hash, PeerCounts::default).add(counts);
+        self.peers.truncate(PEER_SAMPLE_SIZE);
     }
 
     /// Adds `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (&hash, counts) in &other.peers {
-            self.peers.entry(hash).or_default().add(counts);
-        }
-        self.trim();
+        self.peers.merge(&other.peers, PEER_SAMPLE_SIZE, PeerCounts::add);
     }
 
     /// The sampled peers by ascending hash.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &PeerCounts)> + '_ {
-        self.peers.iter().map(|(&hash, counts)| (hash, counts))
+        self.peers.iter().map(|(hash, counts)| (*hash, counts))
     }
 
     /// Number of sampled peers, at most [`PEER_SAMPLE_SIZE`].
@@ -69,11 +66,5 @@ impl PeerSample {
     /// Whether no peer was recorded.
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
-    }
-
-    fn trim(&mut self) {
-        while self.peers.len() > PEER_SAMPLE_SIZE {
-            self.peers.pop_last();
-        }
     }
 }

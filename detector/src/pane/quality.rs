@@ -4,30 +4,33 @@
 //! Not for: counting lost records; that is done where records are dropped, by reason.
 //! Invariant: merges exactly; the samples of agents hold the smallest hashes.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 /// Number of agents kept exactly; beyond it the count is an estimate.
 pub const AGENT_SAMPLE_SIZE: usize = 32;
 
-/// Bottom-k-by-hash sample of reporting agents.
+/// Bottom-k-by-hash sample of reporting agents: ascending, none twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentSample {
-    hashes: BTreeSet<u64>,
+    hashes: Vec<u64>,
 }
 
 impl AgentSample {
     /// Adds an agent by its 64-bit hash.
     pub fn record(&mut self, agent_hash: u64) {
-        self.hashes.insert(agent_hash);
-        self.trim();
+        if let Err(at) = self.hashes.binary_search(&agent_hash) {
+            self.hashes.insert(at, agent_hash);
+            self.hashes.truncate(AGENT_SAMPLE_SIZE);
+        }
     }
 
     /// Adds `other`.
     pub fn merge(&mut self, other: &Self) {
-        self.hashes.extend(&other.hashes);
-        self.trim();
+        if self.hashes.is_empty() {
+            self.hashes.clone_from(&other.hashes);
+        } else {
+            other.hashes.iter().for_each(|&hash| self.record(hash));
+        }
     }
 
     /// Number of distinct agents: exact below [`AGENT_SAMPLE_SIZE`], estimated from the largest kept hash at it.
@@ -43,12 +46,6 @@ impl AgentSample {
     /// The kept hashes in ascending order, for the exchange format.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         self.hashes.iter().copied()
-    }
-
-    fn trim(&mut self) {
-        while self.hashes.len() > AGENT_SAMPLE_SIZE {
-            self.hashes.pop_last();
-        }
     }
 }
 

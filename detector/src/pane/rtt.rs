@@ -5,10 +5,10 @@
 //! Not for: percentiles of packets. The sampling unit is the flow record (its mean), not the segment.
 //! Invariant: `n` is the sum of all counts.
 
-use std::collections::BTreeMap;
-
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+
+use crate::sorted::SortedMap;
 
 /// Smallest round-trip time kept, µs; smaller values are raised to it.
 pub const RTT_MIN_US: u64 = 1;
@@ -22,7 +22,7 @@ const HALF: u64 = SUB_BUCKETS / 2;
 /// Sparse histogram of round-trip times in µs, one value per flow record.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RttCell {
-    counts: BTreeMap<u16, u64>,
+    counts: SortedMap<u16, u64>,
     n: u64,
     min_us: Option<u64>,
     max_us: Option<u64>,
@@ -88,32 +88,13 @@ impl RttCell {
 
     /// Adds `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (&bucket, &count) in &other.counts {
-            let slot = self.counts.entry(bucket).or_insert(0);
-            *slot = slot.saturating_add(count);
-        }
+        self.counts.merge(&other.counts, usize::MAX, |mine, theirs| *mine = mine.saturating_add(*theirs));
         self.n = self.n.saturating_add(other.n);
         self.readings = self.readings.saturating_add(other.readings);
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
         if let (Some(low), Some(high)) = (other.min_us, other.max_us) {
             self.fold_extremes(low, high);
         }
-    }
-
-    /// Takes counts that were merged before away again. The extremes cannot be undone and stay as they are; the sliding
-    /// window sets them anew from its panes.
-    pub(crate) fn subtract(&mut self, other: &Self) {
-        for (&bucket, &count) in &other.counts {
-            if let Some(slot) = self.counts.get_mut(&bucket) {
-                *slot = slot.saturating_sub(count);
-                if *slot == 0 {
-                    self.counts.remove(&bucket);
-                }
-            }
-        }
-        self.n = self.n.saturating_sub(other.n);
-        self.readings = self.readings.saturating_sub(other.readings);
-        self.sum_us = self.sum_us.saturating_sub(other.sum_us);
     }
 
     pub(crate) fn set_extremes(&mut self, min_us: Option<u64>, max_us: Option<u64>) {
@@ -123,12 +104,12 @@ impl RttCell {
 
     /// Occupied buckets in ascending order: (representative value in µs, count).
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.counts.iter().map(|(&bucket, &count)| (middle(bucket), count))
+        self.counts.iter().map(|&(bucket, count)| (middle(bucket), count))
     }
 
     /// Occupied buckets as (HdrHistogram count index, count), for the exchange format.
-    pub fn buckets(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        self.counts.iter().map(|(&bucket, &count)| (bucket, count))
+    pub fn buckets(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> + '_ {
+        self.counts.iter().copied()
     }
 
     /// Rebuilds a cell from its parts (the inverse of the getters), as the exchange format needs it. `None` when a
@@ -141,8 +122,14 @@ impl RttCell {
     ) -> Option<Self> {
         let last = bucket_of(RTT_MAX_US);
         let mut cell = Self { readings, sum_us, ..Self::default() };
+        let mut given = 0;
         for (bucket, count) in buckets {
-            if bucket > last || count == 0 || cell.counts.insert(bucket, count).is_some() {
+            given += 1;
+            if bucket > last || count == 0 {
+                return None;
+            }
+            cell.counts.or_insert_with(bucket, || count);
+            if cell.counts.len() != given {
                 return None;
             }
             cell.n = cell.n.saturating_add(count);
@@ -161,7 +148,7 @@ impl RttCell {
         }
         let rank = ((q.clamp(0.0, 1.0) * self.n as f64).ceil() as u64).clamp(1, self.n);
         let mut below = 0u64;
-        for (&bucket, &count) in &self.counts {
+        for &(bucket, count) in self.counts.iter() {
             below = below.saturating_add(count);
             if below >= rank {
                 return Some(highest(bucket));
@@ -173,14 +160,14 @@ impl RttCell {
     /// The dense form for queries and interchange. `None` only if the library refuses the fixed bounds.
     pub fn to_hdr(&self) -> Option<Histogram<u64>> {
         let mut dense = Histogram::<u64>::new_with_bounds(RTT_MIN_US, RTT_MAX_US, 2).ok()?;
-        for (&bucket, &count) in &self.counts {
+        for &(bucket, count) in self.counts.iter() {
             dense.record_n(lowest(bucket), count).ok()?;
         }
         Some(dense)
     }
 
     fn record_n(&mut self, rtt_us: u64, n: u64) {
-        let slot = self.counts.entry(bucket_of(rtt_us)).or_insert(0);
+        let slot = self.counts.or_insert_with(bucket_of(rtt_us), || 0);
         *slot = slot.saturating_add(n);
         self.n = self.n.saturating_add(n);
     }

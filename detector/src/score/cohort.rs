@@ -6,11 +6,10 @@
 //! shifts on top of a slow drift (see `drift`).
 //! Invariant: at most [`PEERS`] levels are kept; the peer that was not seen for longest leaves first, ties by hash.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::pane::PeerSample;
+use crate::pane::{PEER_SAMPLE_SIZE, PeerCounts, PeerSample};
+use crate::sorted::SortedMap;
 
 use super::StepInput;
 use super::cusum::{Cusum, Ratio};
@@ -33,6 +32,9 @@ const SLOW_PRIOR: f64 = 2e-4;
 const SPREAD: f64 = 0.08;
 const SPREAD_RECORDS: f64 = 200.0;
 
+/// Log mean round-trip time (ln µs) of each peer of a step's sample, in its order; 0 where none was measured.
+pub(crate) type Logs = [f64; PEER_SAMPLE_SIZE];
+
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Level {
     first_s: i64,
@@ -43,7 +45,7 @@ struct Level {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cohort {
-    levels: BTreeMap<u64, Level>,
+    levels: SortedMap<u64, Level>,
     first_s: Option<i64>,
     /// Smoothed share of sampled flows that known peers have.
     known_share: f64,
@@ -59,12 +61,16 @@ pub(crate) struct Cohort {
 }
 
 impl Cohort {
-    /// Judges one step. Call [`Cohort::learn`] afterwards when the step may be learned.
-    pub(crate) fn judge(&mut self, input: &StepInput<'_>) {
+    /// Judges one step. Call [`Cohort::learn`] afterwards when the step may be learned, with the logarithms given back.
+    pub(crate) fn judge(&mut self, input: &StepInput<'_>) -> Logs {
+        let mut logs = [0.0; PEER_SAMPLE_SIZE];
         let sample = &input.cell.peers;
         let first_s = *self.first_s.get_or_insert(input.start_s);
         let (mut weight, mut sum, mut known, mut all) = (0.0, 0.0, 0.0, 0.0);
-        for (hash, counts) in sample.iter() {
+        for ((hash, counts), log_us) in sample.iter().zip(&mut logs) {
+            if counts.rtt_n > 0 && counts.rtt_sum_us > 0 {
+                *log_us = (counts.rtt_sum_us as f64 / counts.rtt_n as f64).ln();
+            }
             all += counts.flows as f64;
             let Some(level) = self.levels.get(&hash).filter(|level| is_known(level, first_s, input.start_s)) else {
                 continue;
@@ -72,7 +78,7 @@ impl Cohort {
             known += counts.flows as f64;
             if counts.rtt_n > 0 && counts.rtt_sum_us > 0 {
                 let n = counts.rtt_n as f64;
-                let deviation = ((counts.rtt_sum_us as f64 / n).ln() - level.log_us).clamp(-CLEAR, CLEAR);
+                let deviation = (*log_us - level.log_us).clamp(-CLEAR, CLEAR);
                 weight += n.min(30.0);
                 sum += n.min(30.0) * deviation;
             }
@@ -82,7 +88,7 @@ impl Cohort {
             self.known_flows += 0.1 * (known - self.known_flows);
         }
         if weight <= 0.0 {
-            return;
+            return logs;
         }
         self.deviation = sum / weight;
         // A few flows are no Gaussian mean: a single slow one would count too much.
@@ -103,22 +109,23 @@ impl Cohort {
             self.squares = self.squares * 0.999 + (self.deviation * self.deviation * weight).min(2.0);
             self.records = self.records * 0.999 + 1.0;
         }
+        logs
     }
 
     /// Learns the levels of the peers seen in a step.
-    pub(crate) fn learn(&mut self, sample: &PeerSample, start_s: i64) {
-        for (hash, counts) in sample.iter().filter(|(_, counts)| counts.rtt_n > 0 && counts.rtt_sum_us > 0) {
+    pub(crate) fn learn(&mut self, sample: &PeerSample, logs: &Logs, start_s: i64) {
+        let measured = |counts: &PeerCounts| counts.rtt_n > 0 && counts.rtt_sum_us > 0;
+        for ((hash, counts), &log_us) in sample.iter().zip(logs).filter(|((_, counts), _)| measured(counts)) {
             let n = counts.rtt_n as f64;
-            let log_us = (counts.rtt_sum_us as f64 / n).ln();
-            let level =
-                self.levels.entry(hash).or_insert(Level { first_s: start_s, last_s: start_s, flows: 0.0, log_us });
+            let fresh = || Level { first_s: start_s, last_s: start_s, flows: 0.0, log_us };
+            let level = self.levels.or_insert_with(hash, fresh);
             let seen = level.flows.min(2_000.0);
             level.log_us = (level.log_us * seen + log_us * n) / (seen + n);
             level.flows += n;
             level.last_s = start_s;
         }
         while self.levels.len() > PEERS {
-            let Some(oldest) = self.levels.iter().min_by_key(|(hash, level)| (level.last_s, **hash)).map(|(h, _)| *h)
+            let Some(oldest) = self.levels.iter().min_by_key(|(hash, level)| (level.last_s, *hash)).map(|(h, _)| *h)
             else {
                 break;
             };

@@ -6,6 +6,8 @@
 //! Invariant: every sum stays within 0..=cap; an episode ends when the alternative that fits it best has fallen
 //! [`RECOVERY`] nats from its peak. (A capped sum that must decay kept incidents open for an hour in measurements.)
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 
 const RECOVERY: f64 = 5.0;
@@ -26,6 +28,9 @@ impl Ratio {
         self.nats.min(self.clip)
     }
 }
+
+/// ln of the number of alternatives: asked for several times a step.
+static PENALTIES: LazyLock<[f64; 20]> = LazyLock::new(|| std::array::from_fn(|n| (n.max(1) as f64).ln()));
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cusum {
@@ -119,7 +124,7 @@ impl Cusum {
     }
 
     fn penalty(&self) -> f64 {
-        (self.sums.len().max(1) as f64).ln()
+        PENALTIES.get(self.sums.len()).copied().unwrap_or_else(|| (self.sums.len() as f64).ln())
     }
 }
 

@@ -5,7 +5,7 @@
 //! Invariant: bins are 5 % wide in the logarithm of µs. Values under 32 µs share the lowest bin: below it a difference is
 //! the host's scheduling, not the network, and the 1 ms steps seen under loss stay within few bins.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,8 @@ use super::probation::Sum;
 /// Width of a bin in ln µs.
 pub(crate) const BIN_WIDTH: f64 = 0.05;
 const FLOOR_US: f64 = 32.0;
+/// "Far above" starts this many bins (28 %) beyond the 99th percentile.
+const FAR_BINS: f64 = 5.0;
 
 /// Bin of every bucket of a pane's round-trip times: a logarithm for each would be most of a step's cost.
 static BINS: LazyLock<Vec<i32>> =
@@ -44,13 +46,47 @@ pub(crate) struct Histogram {
     /// Half the size of doubles; sums are doubles.
     counts: Vec<f32>,
     total: f64,
+    #[serde(skip)]
+    marks: Kept<Marks>,
+}
+
+/// Positions in a distribution that every step asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks {
+    /// The 90th percentile, in bins.
+    pub(crate) p90: f64,
+    /// Where "far above everything usual" begins, in bins.
+    pub(crate) far: f64,
+    /// Weight beyond that.
+    pub(crate) beyond: f64,
+}
+
+/// What was computed before and still holds. It says nothing of its own, so all are equal.
+#[derive(Debug, Clone)]
+struct Kept<T>(OnceLock<T>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<T> PartialEq for Kept<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Histogram {
     pub(crate) fn of(cell: &RttCell) -> Self {
-        let mut made = Self::default();
+        // Buckets ascend, so the first and the last name the bins needed.
+        let mut buckets = cell.buckets();
+        let Some((lowest, _)) = buckets.next() else { return Self::default() };
+        let (first, last) = (bin_of_bucket(lowest), bin_of_bucket(buckets.next_back().map_or(lowest, |(b, _)| b)));
+        let mut made = Self { first, counts: vec![0.0; (last - first) as usize + 1], ..Self::default() };
         for (bucket, count) in cell.buckets() {
-            made.put(bin_of_bucket(bucket), count as f64);
+            made.counts[(bin_of_bucket(bucket) - first) as usize] += count as f32;
+            made.total += count as f64;
         }
         made
     }
@@ -61,6 +97,7 @@ impl Histogram {
     }
 
     fn put(&mut self, bin: i32, count: f64) {
+        self.marks = Kept::default();
         if self.counts.is_empty() {
             self.first = bin;
         }
@@ -93,6 +130,7 @@ impl Histogram {
     }
 
     pub(crate) fn scale(&mut self, factor: f64) {
+        self.marks = Kept::default();
         for count in &mut self.counts {
             *count *= factor as f32;
         }
@@ -123,19 +161,24 @@ impl Histogram {
         position
     }
 
+    /// The marks, computed once for a distribution that does not change.
+    pub(crate) fn marks(&self) -> Marks {
+        *self.marks.0.get_or_init(|| {
+            let far = self.quantile(0.99) + FAR_BINS;
+            Marks { p90: self.quantile(0.9), far, beyond: self.above(far) }
+        })
+    }
+
     /// Mean rank (0..=1) of the values of `step` in this distribution, ties counted half.
     pub(crate) fn mean_rank(&self, step: &Self) -> f64 {
-        let mut below = 0.0;
-        let mut mine = self.iter().peekable();
-        let mut sum = 0.0;
+        let (mut below, mut sum) = (0.0, 0.0);
+        let mut passed = 0;
         for (bin, count) in step.iter() {
-            while let Some(&(b, c)) = mine.peek()
-                && b < bin
-            {
-                below += c;
-                mine.next();
-            }
-            let tie = mine.peek().filter(|(b, _)| *b == bin).map_or(0.0, |(_, c)| *c);
+            let at = usize::try_from(bin - self.first).ok();
+            let upto = at.unwrap_or_default().min(self.counts.len());
+            below = self.counts[passed.min(upto)..upto].iter().fold(below, |below, &c| below + f64::from(c));
+            passed = upto;
+            let tie = at.and_then(|at| self.counts.get(at)).map_or(0.0, |&c| f64::from(c));
             sum += count * (below + tie / 2.0) / self.total;
         }
         sum / step.total
@@ -145,13 +188,11 @@ impl Histogram {
     pub(crate) fn above(&self, position: f64) -> f64 {
         let cut = position.floor();
         let part = 1.0 - (position - cut);
-        self.iter()
-            .map(|(bin, count)| match f64::from(bin) {
-                b if b > cut => count,
-                b if b == cut => count * part,
-                _ => 0.0,
-            })
-            .sum()
+        let at = cut as i64 - i64::from(self.first);
+        let whole = usize::try_from(at + 1).unwrap_or_default().min(self.counts.len());
+        let cut_bin = usize::try_from(at).ok().and_then(|at| self.counts.get(at));
+        let first = cut_bin.map_or(0.0, |&count| f64::from(count) * part);
+        self.counts[whole..].iter().fold(first, |sum, &count| sum + f64::from(count))
     }
 }
 

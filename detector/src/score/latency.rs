@@ -67,7 +67,7 @@ impl LatencyTest {
             return Judged::default();
         }
         let mut judged = Judged { judged: true, ..Judged::default() };
-        self.cohort.judge(input);
+        let logs = self.cohort.judge(input);
         let mut drift = std::mem::take(&mut self.drift);
         let base = self.usual(input.season);
         if base.total() >= LEAST_BASELINE {
@@ -101,7 +101,7 @@ impl LatencyTest {
                 self.base.learn(&learned, 1.0);
             }
         }
-        self.cohort.learn(&input.cell.peers, input.start_s);
+        self.cohort.learn(&input.cell.peers, &logs, input.start_s);
         judged
     }
 

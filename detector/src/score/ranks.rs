@@ -8,7 +8,7 @@
 use super::StepInput;
 use super::cusum::{Cusum, Ratio};
 use super::drift::{Drift, Observed};
-use super::histogram::Histogram;
+use super::histogram::{Histogram, Marks};
 use super::rate::share_ratio;
 use super::slow::SlowVariance;
 
@@ -20,8 +20,6 @@ const TAIL_NULL: f64 = 1.3;
 const TAIL_FACTORS: [f64; 4] = [1.8, 2.5, 4.0, 7.0];
 /// Shares of samples far above the 99th percentile.
 const FAR_SHARES: [f64; 2] = [0.3, 0.7];
-/// "Far above" starts this many bins (28 %) beyond the 99th percentile.
-const FAR_BINS: f64 = 5.0;
 const FAR_CORRELATION: f64 = 0.1;
 /// Number of shifts of the mean rank; they come first.
 pub(super) const RANKS: usize = RANK_SHIFTS.len();
@@ -59,13 +57,12 @@ impl Views {
         let block = input.steps_per_block();
         let rank_sampling = RANK_VARIANCE / n;
         let tail_sampling = TAIL_VARIANCE / n + 0.09 / m;
-        let far = base.quantile(0.99) + FAR_BINS;
-        let beyond = base.above(far);
+        let Marks { p90, far, beyond } = base.marks();
         Self {
             rank: base.mean_rank(step) - 0.5,
             rank_sampling,
             rank_slow: RANK_VARIANCE / m + rank_slow.value(RANK_SLOW_PRIOR),
-            tail_share: step.above(base.quantile(0.9)) / n,
+            tail_share: step.above(p90) / n,
             tail_effective: 0.09 / (tail_sampling + block * tail_slow.value(TAIL_SLOW_PRIOR)),
             far_share: step.above(far) / n,
             far_null: ((beyond + 1.0 + 2.0 * (beyond + 1.0).sqrt()) / (m + 2.0)).clamp(0.02, 0.25),
