@@ -8,7 +8,7 @@ import re, tempfile
 
 import yaml
 
-import metrics
+import dashboards, metrics
 from report import ROOT, first, relative, run, tool
 
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -143,7 +143,7 @@ def files():
     }
     text = "# Written from deploy/prometheus/rules by `tests/operations/run --write`: do not edit.\n"
     text += yaml.safe_dump(o, sort_keys=False, width=118, allow_unicode=True)
-    return {OPERATOR: text}
+    return {OPERATOR: text, **dashboards.files()}
 
 
 CHECKS = {
@@ -154,4 +154,5 @@ CHECKS = {
     "metric-names": names_fail,
     "alertmanager": alertmanager,
     "scalers": scalers,
+    "dashboards": dashboards.check,
 }
