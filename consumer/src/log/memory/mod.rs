@@ -166,6 +166,12 @@ impl MemoryLog {
         shards.map(|m| (m.shard.id.clone(), m.records.clone())).collect()
     }
 
+    /// Every shard a stream ever had, expired ones too, parents before children, for oracles.
+    pub fn lineage(&self, stream: &str) -> Vec<Shard> {
+        let streams = self.lock();
+        streams.get(stream).into_iter().flat_map(|s| &s.shards).map(|m| m.shard.clone()).collect()
+    }
+
     /// Index of a shard, and of the record that reading begins with.
     fn place(&self, stream: &str, shard: &ShardId, position: &Position) -> Result<(usize, usize), LogError> {
         let streams = self.lock();

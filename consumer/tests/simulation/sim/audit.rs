@@ -14,6 +14,7 @@ use flowshift_consumer::table::memory::MemoryTable;
 use flowshift_consumer::table::{Condition, Item, Table, TableError, TableName, Update};
 
 use super::Violations;
+use super::account::{Floor, Floors};
 use super::world::{EPOCH_MS, INPUT, tables};
 
 /// What outlives rows.
@@ -25,6 +26,8 @@ pub(crate) struct Ledger {
     parts: BTreeMap<(String, String), (u64, i64, u64, u32)>,
     /// Shards that were read to their end, by (table, shard). A first row whose put lands late makes none of them young.
     ended: BTreeSet<(String, String)>,
+    /// Floors that sources of the input were given.
+    pub(crate) floors: Floors,
 }
 
 /// One worker's view of the tables, watched.
@@ -75,6 +78,10 @@ impl Audited {
         let Some(old) = before.map(read).transpose()?.flatten() else { return Ok(()) };
         if new.counter < old.counter {
             return Err(format!("counter went from {} to {}", old.counter, new.counter));
+        }
+        if table.name == tables().leases(INPUT).name {
+            let given = Floor::of_write(&old, &new);
+            self.books.lock().unwrap().floors.entry(new.shard.clone()).or_default().extend(given);
         }
         let committed = [attribute::CHECKPOINT, attribute::MANIFEST, attribute::CUT, attribute::PENDING];
         let committed = committed.iter().any(|name| before.and_then(|b| b.get(name)) != after.get(name));

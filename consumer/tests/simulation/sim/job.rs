@@ -50,9 +50,20 @@ impl Default for Marks {
     }
 }
 
+impl Marks {
+    /// The slower of both, kind by kind.
+    pub(crate) fn slower(self, other: Self) -> Self {
+        Self(std::array::from_fn(|kind| self.0[kind].min(other.0[kind])))
+    }
+
+    pub(crate) fn raise_to(&mut self, kind: usize, to_ms: i64) {
+        self.0[kind] = self.0[kind].max(to_ms);
+    }
+}
+
 impl Count {
     /// The counter a record belongs to, moving the watermark on.
-    fn place(marks: &mut Marks, key: &str, time: i64, arrived_ms: i64) -> (usize, String) {
+    pub(crate) fn place(marks: &mut Marks, key: &str, time: i64, arrived_ms: i64) -> (usize, String) {
         let kind = usize::from(key.starts_with('1'));
         if time > arrived_ms + AHEAD_MS {
             return (kind, format!("future {key}"));
@@ -112,8 +123,7 @@ impl Mapper for Count {
     }
 
     fn inherit(&self, parents: Vec<Marks>) -> Marks {
-        let lower = |a: Marks, b: Marks| Marks(std::array::from_fn(|kind| a.0[kind].min(b.0[kind])));
-        parents.into_iter().reduce(lower).unwrap_or_default()
+        parents.into_iter().reduce(Marks::slower).unwrap_or_default()
     }
 
     fn save(&self, state: &Marks) -> Result<Vec<u8>, StageError> {

@@ -4,8 +4,9 @@
 //! hurts, `expiry`, `trim` and `retention` what retention does, `stuck` a shard that stands still; `port` (with `push` for
 //! subscriptions) is a worker's way to the services, where calls fail; `audit` watches every row that is written; `job` is
 //! the small job that runs (its stages may panic: `trips`); `oracle` judges at the end, knowing only what was put into the
-//! input stream. `seeds` runs many of them.
+//! input stream, and `account` what of it must be late. `seeds` runs many of them.
 
+pub(crate) mod account;
 pub(crate) mod ambush;
 pub(crate) mod audit;
 pub(crate) mod expiry;

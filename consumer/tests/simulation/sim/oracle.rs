@@ -60,6 +60,7 @@ impl World {
             return Err(format!("{lost} is counted and nothing expired"));
         }
         self.every_record_is_counted_once(&counters)?;
+        self.every_record_is_late_only_by_the_account(&counters, &self.floors())?;
         self.evidence_is_repeated_in_the_same_bytes()?;
         self.every_verdict_is_reached_once(&counters, &BTreeMap::new()).await
     }
@@ -131,6 +132,7 @@ impl World {
     pub(crate) async fn judge_with_skips(&self) -> Result<Dropped, String> {
         let counters = self.counters().await?;
         self.every_record_is_counted_once(&counters)?;
+        self.every_record_is_late_only_by_the_account(&counters, &self.floors())?;
         self.evidence_is_repeated_in_the_same_bytes()?;
         let dropped = self.verdicts().await?.dropped;
         self.every_verdict_is_reached_once(&counters, &dropped).await?;

@@ -16,7 +16,7 @@ use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log};
 use flowshift_consumer::metrics::EngineMetrics;
 use flowshift_consumer::run::{Fetch, Reading, Tables, Timing, Worker, WorkerConfig};
-use flowshift_consumer::shard::ShardId;
+use flowshift_consumer::shard::{SequenceNumber, ShardId};
 use flowshift_consumer::skip::SkipRecords;
 use flowshift_consumer::table::Table;
 use flowshift_consumer::table::memory::MemoryTable;
@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Violations;
+use super::account::{Floors, Put};
 use super::ambush::Ambush;
 use super::audit::{Audited, Books};
 use super::job::{Broken, Count, KINDS, Sum};
@@ -70,6 +71,8 @@ pub(crate) struct World {
     pub(crate) processes: Vec<Process>,
     /// Records put into the input stream, by key.
     pub(crate) produced: BTreeMap<String, u64>,
+    /// What each record of the input stream holds: one record, or those of an aggregate.
+    pub(crate) put: BTreeMap<SequenceNumber, Vec<Put>>,
     /// A planted bug: what stands before the tables.
     pub(crate) wrap: Option<Wrap>,
     /// A planted bug: reducers look at their clock.
@@ -105,6 +108,7 @@ impl World {
             outside: Outside::default(),
             processes: Vec::new(),
             produced: BTreeMap::new(),
+            put: BTreeMap::new(),
             wrap: None,
             clocks: false,
             horizons: Horizons::default(),
@@ -200,29 +204,48 @@ impl World {
     ///
     /// Half of them as one KPL aggregate, which lies where its records do.
     pub(crate) async fn produce(&mut self, count: u32) {
-        let (place, mut joined) = (self.chance.random::<u128>(), Vec::new());
+        let (place, mut joined, mut held) = (self.chance.random::<u128>(), Vec::new(), Vec::new());
         for _ in 0..count {
-            // The second feed kind is rare, so that sources go idle for it and come back.
-            let kind = u8::from(self.chance.random_bool(0.06) && !self.one_kind);
-            let key = format!("{kind}-{}", self.chance.random_range(0..16));
-            let age = match self.chance.random_range(0..30) {
-                0 => self.chance.random_range(3_000..60_000),
-                1 => -self.chance.random_range(0..200_000),
-                _ => self.chance.random_range(0..2_500),
-            };
-            let data = Bytes::from(format!("{key} {}", self.log.now_ms() - age));
+            let (put, data) = self.record();
             let partition_key = self.chance.random_range(0..1000).to_string();
-            *self.produced.entry(key).or_default() += 1;
             if self.chance.random_bool(0.5) {
                 joined.push(Joined { partition_key, hash_key: Some(place), data });
+                held.push(put);
             } else {
-                self.log.append(INPUT, &[Entry { partition_key, hash_key: None, data }]).await.unwrap();
+                self.append(Entry { partition_key, hash_key: None, data }, vec![put]).await;
             }
         }
         if !joined.is_empty() {
             let entry = Entry { partition_key: "aggregate".into(), hash_key: Some(place), data: join(&joined) };
-            self.log.append(INPUT, &[entry]).await.unwrap();
+            self.append(entry, held).await;
         }
+    }
+
+    fn record(&mut self) -> (Put, Bytes) {
+        // The second feed kind is rare, so that sources go idle for it and come back.
+        let kind = u8::from(self.chance.random_bool(0.06) && !self.one_kind);
+        let key = format!("{kind}-{}", self.chance.random_range(0..16));
+        let age = match self.chance.random_range(0..30) {
+            0 => self.chance.random_range(3_000..60_000),
+            1 => -self.chance.random_range(0..200_000),
+            _ => self.chance.random_range(0..2_500),
+        };
+        let time = self.log.now_ms() - age;
+        let data = Bytes::from(format!("{key} {time}"));
+        (Put { key, time }, data)
+    }
+
+    async fn append(&mut self, entry: Entry, holds: Vec<Put>) {
+        for put in &holds {
+            *self.produced.entry(put.key.clone()).or_default() += 1;
+        }
+        let sequence = self.log.append(INPUT, &[entry]).await.unwrap().remove(0).unwrap();
+        self.put.insert(sequence, holds);
+    }
+
+    /// The floors that sources were given so far.
+    pub(crate) fn floors(&self) -> Floors {
+        self.books.lock().unwrap().floors.clone()
     }
 
     /// Everyone dies; a last worker without faults carries the input to its end.
