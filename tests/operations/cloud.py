@@ -109,8 +109,8 @@ def sources():
     operations = r"(?:list|describe|get|put|update|delete|create|register|deregister|subscribe|batch|transact|merge|split)_\w+"
     made = set(re.findall(rf"(?:\.client|kinesis|dynamodb)\s*\.({operations}|scan|query)\(\)", text))
     made = {"".join(word.capitalize() for word in name.split("_")) for name in made}
-    table = calls()
-    listed = {a for key, value in table.items() for a in (value if isinstance(value, list) else sum(value.values(), []))}
+    table = {key: value for key, value in calls().items() if key != "rare"}
+    listed = {a for value in table.values() for a in (value if isinstance(value, list) else sum(value.values(), []))}
     findings = [f"calls.yaml does not know {name}, which is called" for name in sorted(made - listed)]
     return findings + [f"calls.yaml has {name}, which nothing calls" for name in sorted(listed - made)]
 
