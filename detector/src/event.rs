@@ -16,6 +16,11 @@ use crate::topology::{Element, Subnet};
 pub struct IncidentId(pub(crate) String);
 
 impl IncidentId {
+    /// An id as somebody wrote it; whether there is such an incident is another matter.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -80,6 +85,52 @@ pub enum Reason {
     NewNormal,
     /// It became part of another incident.
     Merged,
+    /// An operator said that it is none.
+    NotAnIssue,
+}
+
+/// Who took an incident on, and what they said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// Who.
+    pub by: String,
+    /// Why or how, in their words; may be empty.
+    pub note: String,
+    /// When it was said, by the clock of whoever took it, epoch s.
+    pub at: i64,
+}
+
+impl Acknowledged {
+    /// Whether the same person said the same, whenever.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        (&self.by, &self.note) == (&other.by, &other.note)
+    }
+
+    pub(crate) fn until(self, until: i64) -> Dismissed {
+        Dismissed { by: self.by, note: self.note, at: self.at, until }
+    }
+}
+
+/// Who said that an incident is none, and how long the like of it is not raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dismissed {
+    /// Who.
+    pub by: String,
+    /// Why, in their words; may be empty.
+    pub note: String,
+    /// When it was said, by the clock of whoever took it, epoch s.
+    pub at: i64,
+    /// Event time from which the pattern may be raised again, epoch s.
+    pub until: i64,
+}
+
+/// That an incident is muted, and by what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Muted {
+    /// Event time at which the first of the mutes ends, epoch s.
+    pub until: i64,
+    /// Ids of the mutes, sorted.
+    pub mutes: Vec<String>,
 }
 
 /// A pair that is affected.
@@ -189,6 +240,15 @@ pub struct AnomalyEvent {
     /// The incident it became part of.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub into: Option<IncidentId>,
+    /// Who takes care of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub acknowledged: Option<Acknowledged>,
+    /// That it is muted: receivers hear of it only if they want to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub muted: Option<Muted>,
+    /// Who said that it is none, when the reason is that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dismissed: Option<Dismissed>,
     /// One sentence for people, with numbers that can be checked.
     pub summary: String,
 }

@@ -24,6 +24,18 @@ pub enum Signal {
     Silence,
 }
 
+impl Signal {
+    /// The name in events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Retransmit => "retransmit",
+            Self::Latency => "latency",
+            Self::Silence => "silence",
+        }
+    }
+}
+
 /// How much history a pair's baseline has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

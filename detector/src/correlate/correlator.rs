@@ -18,6 +18,7 @@ use super::incident::Incident;
 use super::life;
 use super::progress::{Finished, Progress};
 use super::skips::Skips;
+use super::words::{Outcome, Word, Words};
 
 /// What became of a piece of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +60,14 @@ pub struct Correlator {
     settings: Settings,
     state: CorrelatorState,
     skips: Skips,
+    words: Words,
 }
 
 impl Correlator {
     /// A correlator of `lanes` lanes that has heard nothing.
     pub fn new(settings: Settings, lanes: u16) -> Self {
         let state = CorrelatorState { step_s: settings.step_s(), lanes, ..CorrelatorState::default() };
-        Self { settings, state, skips: Skips::default() }
+        Self { settings, state, skips: Skips::default(), words: Words::default() }
     }
 
     /// Takes stored state up again.
@@ -81,13 +83,20 @@ impl Correlator {
                 step_s: settings.step_s(),
             });
         }
-        Ok(Self { settings, state, skips: Skips::default() })
+        Ok(Self { settings, state, skips: Skips::default(), words: Words::default() })
     }
 
     /// Takes stored skips up again.
     #[must_use]
     pub fn with_skips(mut self, skips: Skips) -> Self {
         self.skips = skips;
+        self
+    }
+
+    /// Takes stored words up again.
+    #[must_use]
+    pub fn with_words(mut self, words: Words) -> Self {
+        self.words = words;
         self
     }
 
@@ -99,6 +108,11 @@ impl Correlator {
     /// What must be stored beside it.
     pub fn skips(&self) -> &Skips {
         &self.skips
+    }
+
+    /// What must be stored beside it, too.
+    pub fn words(&self) -> &Words {
+        &self.words
     }
 
     /// The settings in force.
@@ -145,6 +159,33 @@ impl Correlator {
         Applied::Taken
     }
 
+    /// Hears an operator's word at this place in the evidence: what became of it, and the event that tells of it.
+    pub fn hear(&mut self, word: &Word) -> (Outcome, Option<AnomalyEvent>) {
+        let feeds = &self.state.feeds;
+        let now_s = |incident: &Incident| {
+            let taken_s = feeds.get(&incident.kind).and_then(Progress::taken_s);
+            taken_s.map_or(incident.opened_s, |taken_s| taken_s.max(incident.opened_s))
+        };
+        self.words.hear(word, &mut self.state.incidents, now_s)
+    }
+
+    /// The open incidents as they are now, in the order of their first opening: what their next event would tell, under the
+    /// sequence of their last.
+    pub fn present(&self) -> Vec<AnomalyEvent> {
+        let open = self.state.incidents.iter().filter(|incident| incident.resolved_s.is_none());
+        let present = open.map(|incident| {
+            let taken_s = self.state.feeds.get(&incident.kind).and_then(Progress::taken_s);
+            self.words.present(incident, taken_s.unwrap_or(incident.opened_s))
+        });
+        present.collect()
+    }
+
+    /// Event time up to which every feed kind's steps were taken, epoch s; unknown before all have begun.
+    pub fn taken_s(&self) -> Option<i64> {
+        let taken = self.settings.feeds().keys().map(|kind| self.state.feeds.get(kind).and_then(Progress::taken_s));
+        taken.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
     /// Takes every step for which all lanes have spoken or were skipped and says what changed, in order.
     pub fn advance(&mut self) -> Vec<AnomalyEvent> {
         let mut events = Vec::new();
@@ -153,8 +194,12 @@ impl Correlator {
             let Some(pool) = self.state.feeds.get_mut(&kind).and_then(|feed| feed.take(start_s, step_s)) else { break };
             let at = start_s.saturating_add(i64::from(step_s));
             let partial = self.skips.covers(kind, start_s);
-            events.extend(life::step(&mut self.state.incidents, &pool, kind, at, step_s, partial));
+            let mut told = life::step(&mut self.state.incidents, &self.words, &pool, kind, at, step_s, partial);
+            self.words.after_step(&mut self.state.incidents, kind, at, &mut told);
+            events.extend(told);
             self.skips.forget(kind, at);
+            let taken_s = self.taken_s();
+            self.words.forget(&self.state.incidents, taken_s);
         }
         events
     }

@@ -167,6 +167,9 @@ impl Incident {
             },
             reason: None,
             into: None,
+            acknowledged: None,
+            muted: None,
+            dismissed: None,
             summary: summary::sentence(self),
         }
     }
@@ -181,7 +184,8 @@ impl Incident {
     }
 }
 
-fn severity(signal: Signal, effect: &Effect, flows_per_minute: u64) -> Severity {
+/// How bad an effect is on pairs of this many flow records a minute.
+pub(super) fn severity(signal: Signal, effect: &Effect, flows_per_minute: u64) -> Severity {
     let (large, middle, small) = (1_000_000, 500_000, 200_000);
     let (size, steps) = match signal {
         Signal::Latency => {
@@ -201,6 +205,6 @@ fn severity(signal: Signal, effect: &Effect, flows_per_minute: u64) -> Severity 
 }
 
 /// FNV-1a, 64 bits: ids need to be stable and spread, not secret.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }

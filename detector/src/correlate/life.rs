@@ -15,6 +15,7 @@ use super::cover::{Cover, SIGNALS, best_cover, may_be_shared, pair_verdict};
 use super::incident::{Incident, Strongest};
 use super::progress::StepPool;
 use super::view::View;
+use super::words::Words;
 
 /// Incidents younger than this may still be gathered into a shared one, s.
 const YOUNG_S: i64 = 900;
@@ -26,6 +27,7 @@ const CALM_MN: i64 = 5_000;
 /// Takes one step and tells what changed; `partial`: without a lane that was skipped.
 pub(super) fn step(
     incidents: &mut Vec<Incident>,
+    words: &Words,
     pool: &StepPool,
     kind: FeedKind,
     at: i64,
@@ -35,7 +37,7 @@ pub(super) fn step(
     let mut events = Vec::new();
     for signal in SIGNALS {
         let view = View { pool, kind, signal, at, step_s, partial };
-        Step { view, counts: view.counts(), incidents, events: &mut events, changed: BTreeSet::new() }.run();
+        Step { view, counts: view.counts(), incidents, words, events: &mut events, changed: BTreeSet::new() }.run();
     }
     incidents.retain(|i| i.resolved_s.is_none_or(|resolved| at.saturating_sub(resolved) <= REOPEN_S));
     events
@@ -50,6 +52,7 @@ struct Step<'a> {
     view: View<'a>,
     counts: BTreeMap<Element, PairCounts>,
     incidents: &'a mut Vec<Incident>,
+    words: &'a Words,
     events: &'a mut Vec<AnomalyEvent>,
     /// Indices of incidents that must be told about.
     changed: BTreeSet<usize>,
@@ -85,14 +88,27 @@ impl Step<'_> {
     fn fresh_alarms(&self) -> BTreeSet<Pair> {
         let member: BTreeSet<&Pair> = self.open().flat_map(|i| i.pairs.keys()).collect();
         let alarmed = self.view.rows().filter(|(_, signal)| signal.alarmed).map(|(row, _)| &row.pair);
-        alarmed.filter(|pair| !member.contains(pair) && !self.view.is_explained(pair)).cloned().collect()
+        let fresh = alarmed.filter(|pair| !member.contains(pair) && !self.view.is_explained(pair));
+        fresh.filter(|pair| !self.is_dismissed(pair)).cloned().collect()
+    }
+
+    /// Whether an operator said that what the pair shows is no issue.
+    fn is_dismissed(&self, pair: &Pair) -> bool {
+        let View { kind, signal, at, .. } = self.view;
+        if self.words.dismissals().next().is_none() {
+            return false;
+        }
+        self.view.row(pair).is_some_and(|(row, said)| {
+            self.words.dismisses((kind, signal), pair, &said.effect, self.view.flows_per_minute(row), at)
+        })
     }
 
     /// Lets the best shared element take the fresh pairs and the young incidents that it explains.
     fn gather(&mut self, fresh: &mut BTreeSet<Pair>) {
         self.join_known_elements(fresh);
         let old = self.open().filter(|i| !self.is_young(i)).flat_map(|i| i.pairs.keys().cloned());
-        let taken: BTreeSet<Pair> = old.collect();
+        let dismissed = self.view.rows().map(|(row, _)| &row.pair).filter(|pair| self.is_dismissed(pair));
+        let taken: BTreeSet<Pair> = old.chain(dismissed.cloned()).collect();
         let Some(cover) = best_cover(&self.view, &taken) else { return };
         let mut mine = Vec::new();
         for (index, incident) in self.incidents.iter().enumerate() {

@@ -5,7 +5,7 @@
 //! Invariant: (kind, step) are taken in the order of step end + the kind's allowed lateness, ties by kind, each once and
 //! only when every lane has spoken for it or was skipped for it; so the events do not depend on the order in which lanes deliver.
 //! Reading order: `progress` (who has spoken), `skips` (for whom nobody waits), `view` (one step of all lanes), `cover` (which element explains it),
-//! `life` (incidents), `summary` (the sentence).
+//! `life` (incidents), `words` (what operators say of them), `summary` (the sentence).
 
 mod correlator;
 mod cover;
@@ -15,6 +15,8 @@ mod progress;
 mod skips;
 mod summary;
 mod view;
+mod words;
 
 pub use correlator::{Applied, Correlator, CorrelatorState};
 pub use skips::Skips;
+pub use words::{Dismissal, Heard, LONGEST_S, Mute, Order, Outcome, Place, Scope, Word, Words};

@@ -107,6 +107,11 @@ impl Progress {
         Ok(Some(skip_to))
     }
 
+    /// End of the last step that was taken; unknown before the first.
+    pub(super) fn taken_s(&self) -> Option<i64> {
+        self.next_s
+    }
+
     /// Takes the step that starts at `start_s` if every lane has spoken for it.
     pub(super) fn take(&mut self, start_s: i64, step_s: u32) -> Option<StepPool> {
         let end_s = start_s.saturating_add(i64::from(step_s));

@@ -47,6 +47,7 @@ pub(super) fn ending(incident: &Incident, reason: Reason, at: i64) -> String {
         Reason::Recovered => format!("{whose}: {what} back to normal {seconds} s after the incident opened"),
         Reason::NewNormal => format!("{whose}: the new level of {what} has lasted and is the baseline now"),
         Reason::Merged => format!("{whose}: part of a wider incident"),
+        Reason::NotAnIssue => format!("{whose}: {what}: not an issue, as an operator says"),
     }
 }
 
