@@ -267,7 +267,7 @@ fn secrets(webhook: &Webhook) -> anyhow::Result<Secrets> {
 /// Its secret is missing, or its address forbidden.
 pub fn endpoint(webhook: &Webhook) -> anyhow::Result<Endpoint> {
     let endpoint = Endpoint::new(&webhook.name, webhook.url.as_str(), secrets(webhook)?)?;
-    Ok(endpoint.with_timeout(webhook.timeout)?.with_max_age(webhook.max_age)?)
+    Ok(endpoint.with_timeout(webhook.timeout)?.with_max_age(webhook.max_age)?.with_muted(webhook.muted))
 }
 
 /// Names and values of the tables a job's state is in.
@@ -294,6 +294,7 @@ mod tests {
             secret: SecretSource::File(file.clone()),
             timeout: std::time::Duration::from_secs(1),
             max_age: std::time::Duration::from_secs(60),
+            muted: false,
         };
         let metrics = Metrics::new().unwrap();
         let outlets =

@@ -7,7 +7,8 @@
 use prost::Message;
 
 pub use crate::wire::flowshift::evidence::v1::{
-    Effect, ElementKind, ElementSum, End, PairRow, Signal, SignalRow, Stage, StepEvidence,
+    Acknowledge, Effect, ElementKind, ElementSum, End, Mute, NotAnIssue, PairIds, PairRow, Signal, SignalRow, Stage,
+    StepEvidence, Unmute, Word, mute, word,
 };
 
 /// The version written.
@@ -67,11 +68,15 @@ fn strength(row: &PairRow) -> (bool, i64) {
 /// Decodes and checks.
 ///
 /// # Errors
-/// When the bytes are no evidence of version 1, a step has no length, or a skip is more than that.
+/// When the bytes are no evidence of version 1, a step has no length, or a skip or a word is more than that.
 pub fn decode(bytes: &[u8]) -> Result<StepEvidence, EvidenceError> {
     let evidence = StepEvidence::decode(bytes).map_err(|error| EvidenceError::Broken(error.to_string()))?;
     if evidence.version != VERSION {
         return Err(EvidenceError::UnknownVersion(evidence.version));
+    }
+    if let Some(word) = &evidence.word {
+        let alone = StepEvidence { version: VERSION, word: Some(word.clone()), ..StepEvidence::default() };
+        return if evidence == alone { Ok(evidence) } else { Err(EvidenceError::Inconsistent("a word says a step")) };
     }
     if evidence.step_s == 0 {
         return Err(EvidenceError::Inconsistent("the step has no length"));

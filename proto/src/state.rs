@@ -21,10 +21,13 @@ pub enum Kind {
     Correlate,
     /// CORRELATE: the webhook outbox.
     Outbox,
+    /// CORRELATE: what operators said.
+    Words,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Aggregate, Kind::Lane, Kind::BaselinePage, Kind::Correlate, Kind::Outbox];
+    const ALL: [Kind; 6] =
+        [Kind::Aggregate, Kind::Lane, Kind::BaselinePage, Kind::Correlate, Kind::Outbox, Kind::Words];
 
     /// The name used in messages.
     pub const fn as_str(self) -> &'static str {
@@ -34,6 +37,7 @@ impl Kind {
             Kind::BaselinePage => "baseline-page",
             Kind::Correlate => "correlate",
             Kind::Outbox => "outbox",
+            Kind::Words => "words",
         }
     }
 
@@ -44,6 +48,7 @@ impl Kind {
             Kind::BaselinePage => wire::Kind::BaselinePage,
             Kind::Correlate => wire::Kind::Correlate,
             Kind::Outbox => wire::Kind::Outbox,
+            Kind::Words => wire::Kind::Words,
         }
     }
 }

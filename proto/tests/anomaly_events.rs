@@ -18,11 +18,14 @@ fn example(name: &str) -> String {
     std::fs::read_to_string(folder("examples").join(name)).unwrap()
 }
 
-const EXAMPLES: [(&str, EventType); 4] = [
+const EXAMPLES: [(&str, EventType); 7] = [
     ("anomaly.opened.json", EventType::Opened),
     ("anomaly.updated.json", EventType::Updated),
     ("anomaly.resolved.json", EventType::Resolved),
     ("anomaly.resolved-merged.json", EventType::Resolved),
+    ("anomaly.opened-muted.json", EventType::Opened),
+    ("anomaly.updated-acknowledged.json", EventType::Updated),
+    ("anomaly.resolved-not-an-issue.json", EventType::Resolved),
 ];
 
 #[test]
@@ -47,6 +50,7 @@ fn every_example_is_a_webhook_body_that_survives_the_types_unchanged() {
         assert_eq!(serde_json::from_str::<AnomalyEvent>(&body.data.to_json().unwrap()).unwrap(), body.data);
         assert_eq!(body.data.reason.is_some(), kind == EventType::Resolved, "{name}");
         assert_eq!(body.data.into.is_some(), body.data.reason == Some(ResolveReason::Merged), "{name}");
+        assert_eq!(body.data.dismissed.is_some(), body.data.reason == Some(ResolveReason::NotAnIssue), "{name}");
     }
 }
 

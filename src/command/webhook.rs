@@ -22,6 +22,7 @@ pub(super) async fn run(command: WebhookCommand) -> Result<(), Failure> {
         incident: "test".into(),
         sequence: 1,
         created_ms: now_ms,
+        muted: false,
         body: Bytes::from(body(now_ms)),
     };
     let mut failed = 0;

@@ -141,6 +141,7 @@ impl Config {
         checks.detector(&settings.detector);
         checks.input(&settings.input);
         checks.collect(&settings.collect);
+        checks.admin(&settings.admin);
         checks.endpoints(&settings.aws);
         let streams = stream_names(settings);
         checks.names(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::checked::name_is_valid;
 use super::layer::Origins;
-use super::settings::{AwsSettings, CollectSettings, DetectorSettings, EngineSettings};
+use super::settings::{AdminSettings, AwsSettings, CollectSettings, DetectorSettings, EngineSettings};
 use super::webhook::masked_url;
 use super::{InputSettings, Problem, Settings, Span, Webhook};
 
@@ -148,6 +148,12 @@ impl Checks<'_> {
         if inflated < body || inflated > 256 << 20 {
             let what = format!("`{inflated}` is not between `collect.max_body_bytes` ({body}) and 256 MiB");
             self.fail("collect.max_inflated_bytes", what, "33554432 is the default");
+        }
+    }
+
+    pub(super) fn admin(&mut self, admin: &AdminSettings) {
+        if admin.token_file.is_some() && admin.token_env.is_some() {
+            self.fail("admin.token_env", "is set beside `token_file`".to_owned(), "keep one of the two");
         }
     }
 

@@ -258,13 +258,20 @@ impl Default for CollectSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminSettings {
-    /// Address of `/metrics`, the probes and the queries; port 0 takes a free one.
+    /// Address of `/metrics`, the probes, the queries and an operator's commands; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// File that holds the bearer token (at least 16 characters) that commands must carry. At most one of `token_file` and
+    /// `token_env`; with neither, commands are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Environment variable that holds the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_env: Option<String>,
 }
 
 impl Default for AdminSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)), token_file: None, token_env: None }
     }
 }
 
@@ -287,6 +294,8 @@ pub struct WebhookSettings {
     pub timeout: Span,
     /// A delivery that failed for this long is given up, and counted.
     pub max_age: Span,
+    /// Whether events of muted incidents are posted as well; they carry `muted`.
+    pub muted: bool,
 }
 
 impl Default for WebhookSettings {
@@ -298,6 +307,7 @@ impl Default for WebhookSettings {
             secret_env: None,
             timeout: Span::secs(5),
             max_age: Span::secs(24 * 3600),
+            muted: false,
         }
     }
 }

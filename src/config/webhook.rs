@@ -44,6 +44,8 @@ pub struct Webhook {
     pub timeout: Duration,
     /// Age at which a delivery is given up.
     pub max_age: Duration,
+    /// Whether events of muted incidents are posted, too.
+    pub muted: bool,
 }
 
 impl Webhook {
@@ -104,7 +106,7 @@ impl Webhook {
         if raw.max_age.get() < timeout {
             fail("max_age", format!("`{}` is below `timeout`", raw.max_age), "use hours, such as \"24h\"");
         }
-        let checked = Self { name, url: url?, secret: secret?, timeout, max_age: raw.max_age.get() };
+        let checked = Self { name, url: url?, secret: secret?, timeout, max_age: raw.max_age.get(), muted: raw.muted };
         (problems.len() == before).then_some(checked)
     }
 }

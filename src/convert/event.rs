@@ -30,6 +30,18 @@ pub fn to_proto(event: &AnomalyEvent) -> wire::AnomalyEvent {
         evidence: Some(evidence(&event.evidence)),
         reason: event.reason.map(reason),
         into: event.into.as_ref().map(|incident| incident.as_str().to_owned()),
+        acknowledged: event.acknowledged.as_ref().map(|said| wire::Acknowledged {
+            by: said.by.clone(),
+            note: said.note.clone(),
+            at: said.at,
+        }),
+        muted: event.muted.as_ref().map(|m| wire::Muted { until: m.until, mutes: m.mutes.clone() }),
+        dismissed: event.dismissed.as_ref().map(|said| wire::Dismissed {
+            by: said.by.clone(),
+            note: said.note.clone(),
+            at: said.at,
+            until: said.until,
+        }),
         summary: event.summary.clone(),
     }
 }
@@ -114,6 +126,7 @@ fn reason(reason: Reason) -> wire::ResolveReason {
         Reason::Recovered => wire::ResolveReason::Recovered,
         Reason::NewNormal => wire::ResolveReason::NewNormal,
         Reason::Merged => wire::ResolveReason::Merged,
+        Reason::NotAnIssue => wire::ResolveReason::NotAnIssue,
     }
 }
 
@@ -135,6 +148,9 @@ mod tests {
             "observed": {"value": 0.049, "n": 3_620, "low": 0.0431, "high": 0.0549, "change": 245.0},
             "evidence": {"nats": 27.4, "of": {"worse": 1, "quiet": 13}, "top_flow_share": 0.31, "late_share": 0.02,
                          "truncated": true},
+            "acknowledged": {"by": "ada", "note": "on it", "at": 1_795_310_655},
+            "muted": {"until": 1_795_314_200, "mutes": ["mute-1", "mute-2"]},
+            "dismissed": {"by": "bob", "note": "", "at": 1_795_310_760, "until": 1_795_397_160},
             "summary": "subnet-a → subnet-b: 4.9 % of segments retransmitted"
         })
     }
@@ -168,7 +184,7 @@ mod tests {
             ("/verdict", &["workload", "provider_path", "shared_unknown", "insufficient"]),
             ("/element/kind", &["pair", "subnet", "az_path", "az", "internet"]),
             ("/baseline/stage", &["class_prior", "pair_rate", "daily_season", "settled"]),
-            ("/reason", &["recovered", "new_normal", "merged"]),
+            ("/reason", &["recovered", "new_normal", "merged", "not_an_issue"]),
         ];
         for (pointer, names) in sets {
             for name in names {

@@ -7,11 +7,12 @@
 //! The wire orders signals by its own numbers; reading puts them back into the detector's order.
 
 use flowshift_detector::evidence::{Effect, ElementSum, PairRow, SignalRow};
-use flowshift_detector::{Element, ElementKind, FeedKind, Pair, Signal, Stage, StepEvidence, Subnet};
+use flowshift_detector::{Element, ElementKind, FeedKind, Pair, Signal, Stage, StepEvidence, Subnet, Word};
 use flowshift_proto::evidence as wire;
 use flowshift_proto::flow::FeedKind as WireFeedKind;
 
 use super::ConvertError;
+use super::word;
 use super::pane::{end_from_wire, feed_from_wire, feed_to_wire};
 
 /// Encodes the evidence of `lane`; `topology_hash` is the content hash of the topology behind it.
@@ -29,6 +30,7 @@ pub fn encode(lane: u16, topology_hash: &[u8], evidence: &StepEvidence) -> Vec<u
         rows: evidence.rows.iter().map(row_to_wire).collect(),
         rows_left_out: evidence.rows_left_out,
         skip: false,
+        word: None,
     };
     wire::encode(record, wire::MAX_BYTES)
 }
@@ -54,15 +56,20 @@ pub enum Said {
     Evidence(u16, StepEvidence),
     /// Nobody waits for a lane any more, up to here (end of a step, epoch s).
     Skip(u16, FeedKind, i64),
+    /// An operator says something.
+    Word(Word),
 }
 
 /// Who says what.
 ///
 /// # Errors
 /// When the bytes are no evidence of version 1, a number is outside its set or range, a part is missing, a list does not
-/// ascend, or evidence of several steps says something about one.
+/// ascend, evidence of several steps says something about one, or a word is longer than words can be.
 pub fn decode(bytes: &[u8]) -> Result<Said, ConvertError> {
     let record = wire::decode(bytes)?;
+    if let Some(said) = &record.word {
+        return Ok(Said::Word(word::from_wire(said)?));
+    }
     let lane = narrow::<u16>("lane", record.lane, u16::MAX)?;
     let evidence = StepEvidence {
         kind: feed_from_number(record.feed)?,
@@ -234,7 +241,7 @@ fn kind_from_number(number: i32) -> Result<ElementKind, ConvertError> {
     }
 }
 
-fn signal_to_wire(signal: Signal) -> wire::Signal {
+pub(super) fn signal_to_wire(signal: Signal) -> wire::Signal {
     match signal {
         Signal::Connect => wire::Signal::Connect,
         Signal::Retransmit => wire::Signal::Retransmit,
@@ -243,7 +250,7 @@ fn signal_to_wire(signal: Signal) -> wire::Signal {
     }
 }
 
-fn signal_from_number(number: i32) -> Result<Signal, ConvertError> {
+pub(super) fn signal_from_number(number: i32) -> Result<Signal, ConvertError> {
     match wire::Signal::try_from(number) {
         Ok(wire::Signal::Connect) => Ok(Signal::Connect),
         Ok(wire::Signal::Retransmit) => Ok(Signal::Retransmit),

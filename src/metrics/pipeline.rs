@@ -13,6 +13,9 @@ pub const REASONS: [&str; 7] = ["malformed", "unmapped", "late", "future", "dupl
 /// Why evidence is dropped: said before, its lane was skipped for the step, not of this job, or not to be read.
 pub const DROPPED: [&str; 4] = ["repeated", "skipped", "foreign", "unreadable"];
 
+/// What became of an operator's request: taken, wrong or about nothing, without the token, or not for now.
+pub const REQUESTS: [&str; 4] = ["accepted", "refused", "unauthorized", "failed"];
+
 /// The kinds of feed, each with its own watermark.
 pub const FEEDS: [&str; 2] = ["reports", "flow_logs"];
 
@@ -27,6 +30,10 @@ pub struct PipelineMetrics {
     pub records_rejected: IntCounterVec,
     /// Evidence that CORRELATE dropped, by [`DROPPED`].
     pub evidence_dropped: IntCounterVec,
+    /// Operators' words heard by CORRELATE, by verb and outcome (closed sets of the detector).
+    pub operator_words: IntCounterVec,
+    /// Operators' requests to the admin server, by [`REQUESTS`].
+    pub operator_requests: IntCounterVec,
     /// Event-time steps judged by the detector.
     pub steps_judged: IntCounter,
     /// Incidents opened, by signal, verdict and severity (all closed sets of the detector).
@@ -60,6 +67,14 @@ impl PipelineMetrics {
         for reason in DROPPED {
             evidence_dropped.with_label_values(&[reason]).inc_by(0);
         }
+        let operator_requests = registrar.counters(
+            "flowshift_operator_requests_total",
+            "Operators' commands to the admin server: accepted, refused, unauthorized or failed (not put, or state not readable).",
+            &["outcome"],
+        )?;
+        for outcome in REQUESTS {
+            operator_requests.with_label_values(&[outcome]).inc_by(0);
+        }
         for feed in FEEDS {
             records_in.with_label_values(&[feed]).inc_by(0);
         }
@@ -72,6 +87,12 @@ impl PipelineMetrics {
             evidence_dropped,
             records_accounted: registrar
                 .counter("flowshift_records_accounted_total", "Flow records whose counters are in panes.")?,
+            operator_words: registrar.counters(
+                "flowshift_operator_words_total",
+                "Operators' words heard: acknowledge, mute, unmute or not_an_issue, by what became of them.",
+                &["verb", "outcome"],
+            )?,
+            operator_requests,
             steps_judged: registrar
                 .counter("flowshift_steps_judged_total", "Steps of event time judged by the detector.")?,
             incidents_opened: registrar.counters(

@@ -144,6 +144,7 @@ mod tests {
         "status",
         "stream",
         "table",
+        "verb",
         "verdict",
         "version",
         "when",

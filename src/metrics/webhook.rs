@@ -11,8 +11,8 @@ use super::register::{MetricsError, Registrar};
 pub const ATTEMPTS: [&str; 8] =
     ["ok", "throttled", "refused", "gone", "redirect", "timeout", "unreachable", "unsendable"];
 
-/// How an entry ended at one endpoint.
-pub const DELIVERIES: [&str; 4] = ["delivered", "expired", "disabled", "unsendable"];
+/// How an entry ended at one endpoint; muted: its incident was, and the endpoint does not ask for such.
+pub const DELIVERIES: [&str; 5] = ["delivered", "muted", "expired", "disabled", "unsendable"];
 
 /// Counts of the deliverer.
 #[derive(Debug, Clone)]

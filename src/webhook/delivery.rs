@@ -15,6 +15,8 @@ pub struct Delivery {
     /// Wall-clock time at which the entry was committed, milliseconds since 1970. It is what `max_age` counts from, so event
     /// time must not stand here: replayed history would be born expired.
     pub created_ms: i64,
+    /// Its incident is muted: it goes to the endpoints that ask for such.
+    pub muted: bool,
     /// The JSON body `{type, timestamp, data}`, sent as it is. UTF-8.
     pub body: Bytes,
 }
@@ -67,6 +69,6 @@ mod tests {
     #[test]
     fn the_reasons_are_the_outcomes_that_metrics_show() {
         let reasons = [DropReason::Expired, DropReason::Disabled, DropReason::Unsendable].map(DropReason::as_str);
-        assert_eq!(reasons, DELIVERIES[1..]);
+        assert_eq!(reasons, DELIVERIES[2..]);
     }
 }

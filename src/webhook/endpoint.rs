@@ -56,6 +56,7 @@ pub struct Endpoint {
     pub(super) max_age: Duration,
     pub(super) schedule: Schedule,
     pub(super) concurrency: usize,
+    pub(super) muted: bool,
 }
 
 impl Endpoint {
@@ -92,6 +93,7 @@ impl Endpoint {
             max_age: Duration::from_secs(24 * 3_600),
             schedule: Schedule::default(),
             concurrency: 4,
+            muted: false,
         })
     }
 
@@ -120,6 +122,13 @@ impl Endpoint {
     #[must_use]
     pub fn with_schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;
+        self
+    }
+
+    /// Sets whether it wants events of muted incidents, too; by default it does not.
+    #[must_use]
+    pub fn with_muted(mut self, muted: bool) -> Self {
+        self.muted = muted;
         self
     }
 

@@ -160,6 +160,7 @@ mod tests {
             incident: incident.to_owned(),
             sequence,
             created_ms: 0,
+            muted: false,
             body: Bytes::from_static(b"{}"),
         })
     }

@@ -22,6 +22,7 @@ fn entry(incident: &str, sequence: u64, created_ms: i64) -> Delivery {
         incident: incident.to_owned(),
         sequence,
         created_ms,
+        muted: false,
         body: Bytes::from(format!(r#"{{"type":"anomaly.opened","data":{{"sequence":{sequence}}}}}"#)),
     }
 }

@@ -112,6 +112,10 @@ impl Worker {
             self.finish(&delivery, Some(DropReason::Disabled)).await;
             return;
         }
+        if delivery.muted && !self.endpoint.muted {
+            self.end(&delivery, None, "muted").await;
+            return;
+        }
         let now = Instant::now();
         let age_ms = self.clock.now_ms().saturating_sub(delivery.created_ms);
         // A clock that stepped back makes an entry from the future: it counts as new.
@@ -206,7 +210,10 @@ impl Worker {
     }
 
     async fn finish(&self, delivery: &Delivery, dropped: Option<DropReason>) {
-        let outcome = dropped.map_or("delivered", DropReason::as_str);
+        self.end(delivery, dropped, dropped.map_or("delivered", DropReason::as_str)).await;
+    }
+
+    async fn end(&self, delivery: &Delivery, dropped: Option<DropReason>, outcome: &str) {
         self.metrics.deliveries.with_label_values(&[self.endpoint.name(), outcome]).inc();
         crash_point!("webhook::before_done");
         let finished = Finished { endpoint: self.index, id: delivery.id.clone(), dropped };

@@ -244,6 +244,7 @@ fn ending(event: &AnomalyEvent, before: Option<Told>) -> String {
     let after = after.unwrap_or_default();
     match event.reason {
         Some(ResolveReason::Merged) => format!("part of {}", event.into.as_deref().unwrap_or("a wider incident")),
+        Some(ResolveReason::NotAnIssue) => "not an issue, as an operator says".to_owned(),
         Some(ResolveReason::NewNormal) => format!("the new level has lasted and is the baseline now{after}"),
         Some(ResolveReason::Recovered) | None => format!("back to normal{after}"),
     }

@@ -61,8 +61,8 @@ async fn from_state(store: &Store) -> anyhow::Result<Vec<AnomalyEvent>> {
     let Store { config, log, table, tables, .. } = store;
     let evidence = log.identify(&config.streams.evidence).await.context("evidence stream")?;
     let mut events = Vec::new();
-    for (_, bytes) in inspect::parts(table, tables, &evidence).await.context("incident state")? {
-        let body = correlate::Body::decode(&bytes)?;
+    let parts = inspect::parts(table, tables, &evidence).await.context("incident state")?;
+    if let Some(correlate::Stored { body, .. }) = correlate::Stored::read(&parts)? {
         for entry in body.outbox.entries() {
             events.push(serde_json::from_str(&entry.event).context("event in the outbox")?);
         }

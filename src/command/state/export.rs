@@ -37,8 +37,8 @@ pub(super) async fn export(store: &Store) -> anyhow::Result<Value> {
     }
     let evidence = log.identify(&config.streams.evidence).await.context("evidence stream")?;
     let mut events = Vec::new();
-    for (_, bytes) in inspect::parts(table, tables, &evidence).await.context("incident state")? {
-        let body = correlate::Body::decode(&bytes)?;
+    let parts = inspect::parts(table, tables, &evidence).await.context("incident state")?;
+    if let Some(correlate::Stored { body, .. }) = correlate::Stored::read(&parts)? {
         for entry in body.outbox.entries() {
             events.push(serde_json::from_str::<Value>(&entry.event).context("event in the outbox")?);
         }

@@ -106,6 +106,10 @@ fn holds(store: &Store, key: &str, plain: &Bytes) -> Result<Value, String> {
         let open = body.correlator.open_incidents().count();
         return Ok(json!({"incidents_open": open, "outbox": body.outbox.entries().len()}));
     }
+    if key == "words" {
+        let words = correlate::words(plain).map_err(|e| failed(&e))?;
+        return Ok(json!({"mutes": words.mutes().count(), "dismissals": words.dismissals().count()}));
+    }
     if key.starts_with("shardId-") {
         let aggregate = Aggregate::new(rules::lanes(&store.config).map_err(|e| failed(&e))?);
         let state = aggregate.load(plain).map_err(|e| failed(&e))?;

@@ -10,7 +10,7 @@ use super::*;
 fn decode(bytes: &[u8]) -> Result<(u16, StepEvidence), ConvertError> {
     match super::decode(bytes)? {
         Said::Evidence(lane, evidence) => Ok((lane, evidence)),
-        skip @ Said::Skip(..) => panic!("{skip:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

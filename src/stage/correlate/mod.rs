@@ -6,76 +6,22 @@
 
 mod outbox;
 mod skip;
+mod stored;
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use flowshift_consumer::log::Record;
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
-use flowshift_detector::{Applied, Correlator, CorrelatorState, EventType, Settings, Skips};
-use flowshift_proto::state::{Chunk, Kind};
-use serde::{Deserialize, Serialize};
+use flowshift_detector::{AnomalyEvent, Applied, Correlator, EventType, Outcome, Settings, Words};
 
 pub use outbox::{Deliveries, Entry, Outbox, Outlet, Printer};
 pub use skip::{feed_kind, skip_records};
+pub use stored::{Body, Stored, words};
 
 use crate::convert::ConvertError;
 use crate::convert::event::to_proto;
 use crate::convert::evidence::{self, Said};
 use crate::metrics::pipeline::PipelineMetrics;
-
-/// Key of the state part.
-const PART: &str = "correlate";
-/// Version of the stored state: 2 has skips, 1 had none.
-const STATE_VERSION: u32 = 2;
-
-/// The stored state.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Body {
-    /// Incidents and progress.
-    pub correlator: CorrelatorState,
-    /// Events on their way out, and those already out that are still kept.
-    pub outbox: Outbox,
-    /// Lanes whose input has ended.
-    pub ended: BTreeSet<u16>,
-    /// Evidence records that could not be read.
-    pub unreadable: u64,
-    /// Steps in which lanes are not waited for.
-    pub skips: Skips,
-}
-
-/// Version 1 of [`Body`].
-#[derive(Debug, Deserialize)]
-#[cfg_attr(test, derive(Serialize))]
-struct BodyV1 {
-    correlator: CorrelatorState,
-    outbox: Outbox,
-    ended: BTreeSet<u16>,
-    unreadable: u64,
-}
-
-impl From<BodyV1> for Body {
-    fn from(v1: BodyV1) -> Self {
-        let BodyV1 { correlator, outbox, ended, unreadable } = v1;
-        Self { correlator, outbox, ended, unreadable, skips: Skips::default() }
-    }
-}
-
-impl Body {
-    /// Reads committed state.
-    ///
-    /// # Errors
-    /// The bytes are not this stage's state, or of a version this program does not know.
-    pub fn decode(bytes: &[u8]) -> Result<Self, StageError> {
-        let failed = "correlate state";
-        let chunk = Chunk::decode(bytes, Kind::Correlate, STATE_VERSION).map_err(|e| StageError::with(failed, e))?;
-        let body = match chunk.version {
-            1 => postcard::from_bytes::<BodyV1>(&chunk.body).map(Self::from),
-            _ => postcard::from_bytes(&chunk.body),
-        };
-        body.map_err(|e| StageError::with(failed, e))
-    }
-}
 
 /// What became of a record of the evidence stream.
 pub(in crate::stage) struct Heard {
@@ -83,13 +29,27 @@ pub(in crate::stage) struct Heard {
     applied: Applied,
     /// The lane that has ended with it.
     ended: Option<u16>,
+    /// What an operator's word did.
+    word: Option<Heeded>,
+}
+
+/// What became of an operator's word.
+struct Heeded {
+    verb: &'static str,
+    outcome: Outcome,
+    event: Option<AnomalyEvent>,
 }
 
 /// Gives the correlator one record of the evidence stream.
 pub(in crate::stage) fn hear(correlator: &mut Correlator, record: &[u8]) -> Result<Heard, ConvertError> {
     Ok(match evidence::decode(record)? {
         Said::Evidence(lane, said) => {
-            Heard { applied: correlator.apply(lane, &said), ended: said.last.then_some(lane) }
+            Heard { applied: correlator.apply(lane, &said), ended: said.last.then_some(lane), word: None }
+        }
+        Said::Word(word) => {
+            let (verb, (outcome, event)) = (word.order.as_str(), correlator.hear(&word));
+            tracing::info!(word = word.id(), verb, by = word.by, outcome = outcome.as_str(), "an operator said");
+            Heard { applied: Applied::Taken, ended: None, word: Some(Heeded { verb, outcome, event }) }
         }
         Said::Skip(lane, kind, until_s) => {
             let applied = correlator.skip(lane, kind, until_s);
@@ -97,7 +57,7 @@ pub(in crate::stage) fn hear(correlator: &mut Correlator, record: &[u8]) -> Resu
                 tracing::warn!(lane, %kind, until_s, "going on without a lane: what it says later of these steps is dropped");
             }
             let applied = if applied == Applied::Foreign { applied } else { Applied::Taken };
-            Heard { applied, ended: None }
+            Heard { applied, ended: None, word: None }
         }
     })
 }
@@ -111,6 +71,8 @@ pub struct Correlate {
     outbox: Outbox,
     ended: BTreeSet<u16>,
     unreadable: u64,
+    /// As they were saved last.
+    saved_words: Words,
     outlet: Outlet,
     metrics: PipelineMetrics,
     changed: bool,
@@ -127,6 +89,7 @@ impl Correlate {
             outbox: Outbox::default(),
             ended: BTreeSet::new(),
             unreadable: 0,
+            saved_words: Words::default(),
             outlet,
             metrics,
             changed: false,
@@ -136,11 +99,23 @@ impl Correlate {
 
     fn advance(&mut self) -> Result<(), StageError> {
         for event in self.correlator.advance() {
-            self.count(&event);
-            self.outbox.add(&to_proto(&event))?;
-            self.urgent = true;
+            self.tell(&event)?;
         }
         Ok(())
+    }
+
+    fn tell(&mut self, event: &AnomalyEvent) -> Result<(), StageError> {
+        self.count(event);
+        self.outbox.add(&to_proto(event))?;
+        self.urgent = true;
+        Ok(())
+    }
+
+    fn heed(&mut self, word: Heeded) -> Result<(), StageError> {
+        self.metrics.operator_words.with_label_values(&[word.verb, word.outcome.as_str()]).inc();
+        // Whoever said it waits to see it.
+        self.urgent = true;
+        word.event.map_or(Ok(()), |event| self.tell(&event))
     }
 
     fn note(&self, applied: Applied) {
@@ -156,7 +131,7 @@ impl Correlate {
         self.metrics.evidence_dropped.with_label_values(&[reason]).inc();
     }
 
-    fn count(&self, event: &flowshift_detector::AnomalyEvent) {
+    fn count(&self, event: &AnomalyEvent) {
         match event.event_type {
             EventType::Opened => {
                 let event = to_proto(event);
@@ -175,11 +150,12 @@ impl Correlate {
 
 impl Stage for Correlate {
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<(), StageError> {
-        let Some((_, bytes)) = parts.into_iter().find(|(key, _)| key == PART) else { return Ok(()) };
-        let body = Body::decode(&bytes)?;
+        let Some(Stored { body, words }) = Stored::read(&parts)? else { return Ok(()) };
+        self.saved_words = words.clone();
         self.correlator = Correlator::from_state(self.settings.clone(), body.correlator)
             .map_err(|e| StageError::with("correlate state", e))?
-            .with_skips(body.skips);
+            .with_skips(body.skips)
+            .with_words(words);
         self.outbox = body.outbox;
         self.outbox.commit();
         self.ended = body.ended;
@@ -193,9 +169,10 @@ impl Stage for Correlate {
     fn process(&mut self, record: &Record) -> Result<(), StageError> {
         self.changed = true;
         match hear(&mut self.correlator, &record.data) {
-            Ok(Heard { applied, ended }) => {
+            Ok(Heard { applied, ended, word }) => {
                 self.note(applied);
                 self.ended.extend(ended);
+                word.map_or(Ok(()), |word| self.heed(word))?;
                 self.advance()
             }
             Err(error) => {
@@ -231,9 +208,12 @@ impl Stage for Correlate {
             unreadable: self.unreadable,
             skips: self.correlator.skips().clone(),
         };
-        let body = postcard::to_stdvec(&body).map_err(|e| StageError::with("correlate state", e))?;
-        let chunk = Chunk { version: STATE_VERSION, kind: Kind::Correlate, body };
-        Ok(vec![(PART.to_owned(), Bytes::from(chunk.encode()))])
+        let mut parts = vec![body.part()?];
+        if *self.correlator.words() != self.saved_words {
+            self.saved_words = self.correlator.words().clone();
+            parts.push(stored::words_part(&self.saved_words)?);
+        }
+        Ok(parts)
     }
 
     fn urgent(&self) -> bool {

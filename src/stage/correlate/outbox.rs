@@ -49,6 +49,18 @@ pub struct Entry {
     committed: bool,
 }
 
+impl Entry {
+    /// Whether the event is marked as muted.
+    fn is_muted(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Mark {
+            muted: Option<serde::de::IgnoredAny>,
+        }
+        // What cannot be read is not held back.
+        serde_json::from_str::<Mark>(&self.event).is_ok_and(|mark| mark.muted.is_some())
+    }
+}
+
 /// Events in the order of their making.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outbox {
@@ -217,6 +229,7 @@ impl Outlet {
                 incident: entry.incident.clone(),
                 sequence: entry.sequence,
                 created_ms: entry.created_ms,
+                muted: entry.is_muted(),
                 body: Bytes::from(entry.body.clone()),
             };
             // A full queue keeps the rest, in order, for the next look.

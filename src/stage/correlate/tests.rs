@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use flowshift_consumer::shard::SequenceNumber;
-use flowshift_detector::{FeedKind, StepEvidence};
+use flowshift_detector::{FeedKind, Skips, StepEvidence};
+use flowshift_proto::state::{Chunk, Kind};
 
+use super::stored::BodyV1;
 use super::*;
 use crate::metrics::Metrics;
 

@@ -1,0 +1,117 @@
+//! What CORRELATE commits: two parts, of which the second changes only when operators speak or are told.
+//!
+//! For: reading and writing them, here and by the commands that look at a job. Not for: what they mean. Invariant: parts
+//! of every released version can be read; what is new stands in new versions or parts.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use flowshift_consumer::stage::{StageError, StatePart};
+use flowshift_detector::{CorrelatorState, Skips, Words};
+use flowshift_proto::state::{Chunk, Kind};
+use serde::{Deserialize, Serialize};
+
+use super::Outbox;
+
+/// Key of the part with the incidents and the outbox.
+const PART: &str = "correlate";
+/// Version of the stored state: 2 has skips, 1 had none.
+const STATE_VERSION: u32 = 2;
+/// Key of the part with the operators' words; absent until the first.
+const WORDS_PART: &str = "words";
+/// Version of its stored form.
+const WORDS_VERSION: u32 = 1;
+
+/// All that is stored.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Incidents, progress, the outbox.
+    pub body: Body,
+    /// What operators said.
+    pub words: Words,
+}
+
+impl Stored {
+    /// Reads the committed parts of the stage; none before its first commit.
+    ///
+    /// # Errors
+    /// The bytes are not this stage's state, or of a version this program does not know.
+    pub fn read(parts: &[StatePart]) -> Result<Option<Self>, StageError> {
+        let of = |wanted: &str| parts.iter().find(|(key, _)| key == wanted).map(|(_, bytes)| bytes);
+        let Some(body) = of(PART) else { return Ok(None) };
+        let said = of(WORDS_PART).map_or(Ok(Words::default()), |bytes| words(bytes))?;
+        Ok(Some(Self { body: Body::decode(body)?, words: said }))
+    }
+}
+
+/// Reads the part with the operators' words.
+///
+/// # Errors
+/// The bytes are not that, or of a version this program does not know.
+pub fn words(bytes: &[u8]) -> Result<Words, StageError> {
+    let failed = "operators' words";
+    let chunk = Chunk::decode(bytes, Kind::Words, WORDS_VERSION).map_err(|e| StageError::with(failed, e))?;
+    postcard::from_bytes(&chunk.body).map_err(|e| StageError::with(failed, e))
+}
+
+/// The stored form of the words.
+pub(super) fn words_part(words: &Words) -> Result<StatePart, StageError> {
+    let body = postcard::to_stdvec(words).map_err(|e| StageError::with("operators' words", e))?;
+    let chunk = Chunk { version: WORDS_VERSION, kind: Kind::Words, body };
+    Ok((WORDS_PART.to_owned(), Bytes::from(chunk.encode())))
+}
+
+/// Incidents, progress, the outbox.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Body {
+    /// Incidents and progress.
+    pub correlator: CorrelatorState,
+    /// Events on their way out, and those already out that are still kept.
+    pub outbox: Outbox,
+    /// Lanes whose input has ended.
+    pub ended: BTreeSet<u16>,
+    /// Evidence records that could not be read.
+    pub unreadable: u64,
+    /// Steps in which lanes are not waited for.
+    pub skips: Skips,
+}
+
+/// Version 1 of [`Body`].
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+pub(super) struct BodyV1 {
+    pub(super) correlator: CorrelatorState,
+    pub(super) outbox: Outbox,
+    pub(super) ended: BTreeSet<u16>,
+    pub(super) unreadable: u64,
+}
+
+impl From<BodyV1> for Body {
+    fn from(v1: BodyV1) -> Self {
+        let BodyV1 { correlator, outbox, ended, unreadable } = v1;
+        Self { correlator, outbox, ended, unreadable, skips: Skips::default() }
+    }
+}
+
+impl Body {
+    /// Reads committed state.
+    ///
+    /// # Errors
+    /// The bytes are not this stage's state, or of a version this program does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StageError> {
+        let failed = "correlate state";
+        let chunk = Chunk::decode(bytes, Kind::Correlate, STATE_VERSION).map_err(|e| StageError::with(failed, e))?;
+        let body = match chunk.version {
+            1 => postcard::from_bytes::<BodyV1>(&chunk.body).map(Self::from),
+            _ => postcard::from_bytes(&chunk.body),
+        };
+        body.map_err(|e| StageError::with(failed, e))
+    }
+
+    /// The stored form.
+    pub(super) fn part(&self) -> Result<StatePart, StageError> {
+        let body = postcard::to_stdvec(self).map_err(|e| StageError::with("correlate state", e))?;
+        let chunk = Chunk { version: STATE_VERSION, kind: Kind::Correlate, body };
+        Ok((PART.to_owned(), Bytes::from(chunk.encode())))
+    }
+}
