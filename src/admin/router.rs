@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use super::operator::{Operator, routes};
 use super::{Health, Probe};
 use crate::metrics::Metrics;
 
@@ -25,14 +26,16 @@ struct Shared {
     health: Health,
 }
 
-/// The admin routes over the given metrics and health.
-pub fn router(metrics: Metrics, health: Health) -> Router {
+/// The admin routes over the given metrics and health; with an operator's door where the process has one.
+pub fn router(metrics: Metrics, health: Health, operator: Option<Operator>) -> Router {
+    let door = operator.map(routes).unwrap_or_default();
     Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(async |State(shared): State<Shared>| probe(&shared, Probe::Alive)))
         .route("/readyz", get(async |State(shared): State<Shared>| probe(&shared, Probe::Ready)))
         .route("/startupz", get(async |State(shared): State<Shared>| probe(&shared, Probe::Started)))
         .with_state(Shared { metrics, health })
+        .merge(door)
 }
 
 /// Serves the admin routes until `shutdown` resolves; requests being answered then are finished.
@@ -43,9 +46,10 @@ pub async fn serve(
     listener: TcpListener,
     metrics: Metrics,
     health: Health,
+    operator: Option<Operator>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(metrics, health)).with_graceful_shutdown(shutdown).await
+    axum::serve(listener, router(metrics, health, operator)).with_graceful_shutdown(shutdown).await
 }
 
 async fn scrape(State(shared): State<Shared>) -> Response {
@@ -86,7 +90,7 @@ mod tests {
         let (metrics, health) = (Metrics::new().unwrap(), Health::new());
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move { drop(stopped.await) };
-        let task = tokio::spawn(serve(listener, metrics.clone(), health.clone(), shutdown));
+        let task = tokio::spawn(serve(listener, metrics.clone(), health.clone(), None, shutdown));
         Running { base, health, metrics, stop, task }
     }
 

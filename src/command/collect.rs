@@ -18,7 +18,7 @@ pub(super) async fn run(args: Collect) -> Result<(), Failure> {
     let health = Health::new();
     let stopping = services::signals()?;
     let clients = Clients::connect(&config.aws).await.counted(&metrics.engine);
-    let admin = services::admin(&config, &metrics, &health).await?;
+    let admin = services::admin(&config, &metrics, &health, None).await?;
     let door = Door::open(&config, clients.kinesis, &metrics).await?;
     health.mark_started();
     print_line(&format!(

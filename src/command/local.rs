@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::services::{self, Door};
 use super::{Failure, load, print_line};
 use crate::admin::Health;
+use crate::admin::operator::Operator;
 use crate::app::{self, Job, Role};
 use crate::aws::Clients;
 use crate::cli::Local;
@@ -37,7 +38,8 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
     let embedded = Embedded::start(&args.data_dir).await?;
     let clients = Clients::embedded(embedded.endpoints()).await.counted(&metrics.engine);
     Embedded::create_streams(&clients, &config.streams).await?;
-    let admin = services::admin(&config, &metrics, &health).await?;
+    let operator = Operator::open(&config, &clients, &metrics).map_err(Failure::usage)?;
+    let admin = services::admin(&config, &metrics, &health, Some(operator)).await?;
     let leave = CancellationToken::new();
     let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
     let over = input_is_over(&config, &clients).await?;

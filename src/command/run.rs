@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, load, print_line, services};
 use crate::admin::Health;
+use crate::admin::operator::Operator;
 use crate::app::{self, Job};
 use crate::aws::Clients;
 use crate::cli::Run;
@@ -28,7 +29,8 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let health = Health::new();
     let leave = services::signals()?;
     let clients = Clients::connect(&config.aws).await.counted(&metrics.engine);
-    let admin = services::admin(&config, &metrics, &health).await?;
+    let operator = Operator::open(&config, &clients, &metrics).map_err(Failure::usage)?;
+    let admin = services::admin(&config, &metrics, &health, Some(operator)).await?;
     let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
     health.mark_started();
     let printer = (args.json || args.dry_run).then(|| -> Printer { Arc::new(print_line) });

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::operator::Operator;
 use crate::admin::{self, Health};
 use crate::collect::{self, CollectOptions, Collector, KinesisSink, KinesisStream, SinkOptions};
 use crate::config::Config;
@@ -42,14 +43,19 @@ async fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpLi
     TcpListener::bind(address).await.with_context(|| format!("{what} cannot listen on {address}"))
 }
 
-/// Serves metrics and probes.
-pub(super) async fn admin(config: &Config, metrics: &Metrics, health: &Health) -> anyhow::Result<Served> {
+/// Serves metrics and probes, and an operator's door where the process reaches the job's state.
+pub(super) async fn admin(
+    config: &Config,
+    metrics: &Metrics,
+    health: &Health,
+    operator: Option<Operator>,
+) -> anyhow::Result<Served> {
     let listener = bind(config.admin.listen, "the admin port").await?;
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
     let until = stop.clone().cancelled_owned();
     let (metrics, health) = (metrics.clone(), health.clone());
-    let task = tokio::spawn(async move { admin::serve(listener, metrics, health, until).await });
+    let task = tokio::spawn(async move { admin::serve(listener, metrics, health, operator, until).await });
     Ok(Served { address, stop, task })
 }
 
