@@ -2,6 +2,7 @@
 
 mod backtest;
 mod explain;
+mod incidents;
 mod leases;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use crate::config::Override;
 
 pub use backtest::Backtest;
 pub use explain::Explain;
+pub use incidents::{Door, End, IncidentsCommand, MuteScope, Said, SignalName, Speaker};
 pub use leases::{Decide, LeasesCommand, LeasesList, LeasesRelease, ResolveCommand, ResolveSkip};
 
 /// Did the network between these two subnets just get worse, how sure are we, and whose fault is it?
@@ -48,6 +50,9 @@ pub enum Command {
     /// Show what drove an incident: observed against baseline, evidence over time, what it rests on
     #[command(after_long_help = explain::HELP)]
     Explain(Explain),
+    /// Show the open incidents; acknowledge, mute or dismiss them
+    #[command(subcommand)]
+    Incidents(IncidentsCommand),
     /// Check, show or describe the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

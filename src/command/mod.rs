@@ -6,6 +6,7 @@ mod config;
 #[cfg(feature = "embedded")]
 mod demo;
 mod explain;
+mod incidents;
 mod leases;
 #[cfg(feature = "embedded")]
 mod local;
@@ -95,6 +96,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Simulate(args) => simulate::run(&args),
         Command::Backtest(args) => backtest::run(&args),
         Command::Explain(args) => explain::run(&args).await,
+        Command::Incidents(command) => incidents::run(command).await,
         Command::Config(command) => config::run(command),
         Command::Webhook(command) => webhook::run(command).await,
         Command::Leases(command) => leases::run(command).await,

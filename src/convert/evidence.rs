@@ -12,8 +12,8 @@ use flowshift_proto::evidence as wire;
 use flowshift_proto::flow::FeedKind as WireFeedKind;
 
 use super::ConvertError;
-use super::word;
 use super::pane::{end_from_wire, feed_from_wire, feed_to_wire};
+use super::word;
 
 /// Encodes the evidence of `lane`; `topology_hash` is the content hash of the topology behind it.
 pub fn encode(lane: u16, topology_hash: &[u8], evidence: &StepEvidence) -> Vec<u8> {

@@ -72,9 +72,10 @@ fn scope(mute: &wire::Mute) -> Result<Scope, ConvertError> {
     let place = match &mute.place {
         None if signal.is_none() => return Err(ConvertError::Missing { what: "scope of a mute" }),
         None => None,
-        Some(wire::mute::Place::Pair(pair)) => {
-            Some(Place::Pair { src: text("source of a pair", &pair.src)?, dst: text("destination of a pair", &pair.dst)? })
-        }
+        Some(wire::mute::Place::Pair(pair)) => Some(Place::Pair {
+            src: text("source of a pair", &pair.src)?,
+            dst: text("destination of a pair", &pair.dst)?,
+        }),
         Some(wire::mute::Place::Subnet(id)) => Some(Place::Subnet(text("subnet of a mute", id)?)),
         Some(wire::mute::Place::Az(az)) => Some(Place::Az(text("zone of a mute", az)?)),
     };

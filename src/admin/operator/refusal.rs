@@ -16,7 +16,7 @@ pub(super) struct Refusal {
     pub(super) status: StatusCode,
     error: &'static str,
     detail: String,
-    at: Option<(String, Value)>,
+    at: Option<Box<(String, Value)>>,
     fix: String,
 }
 
@@ -27,7 +27,7 @@ impl Refusal {
 
     /// A field of the body is wrong.
     pub(super) fn field(name: &str, value: &Value, detail: impl Into<String>, fix: impl Into<String>) -> Self {
-        let at = Some((name.to_owned(), shown(value)));
+        let at = Some(Box::new((name.to_owned(), shown(value))));
         Self { at, ..Self::new(StatusCode::BAD_REQUEST, "invalid", detail, fix) }
     }
 
@@ -61,13 +61,13 @@ impl Refusal {
     pub(super) fn not_found(what: &str, id: &str, fix: &str) -> Self {
         let value = Value::from(id);
         let detail = format!("no {what} has this id");
-        let at = Some(("id".to_owned(), shown(&value)));
+        let at = Some(Box::new(("id".to_owned(), shown(&value))));
         Self { at, ..Self::new(StatusCode::NOT_FOUND, "not_found", detail, fix) }
     }
 
     /// It is there, and over.
     pub(super) fn over(id: &str) -> Self {
-        let at = Some(("id".to_owned(), shown(&Value::from(id))));
+        let at = Some(Box::new(("id".to_owned(), shown(&Value::from(id)))));
         let fix = "only open incidents can be spoken of; GET /v1/incidents lists them";
         Self { at, ..Self::new(StatusCode::CONFLICT, "over", "the incident is resolved", fix) }
     }
@@ -102,7 +102,7 @@ fn shown(value: &Value) -> Value {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut body = json!({"error": self.error, "detail": self.detail, "fix": self.fix});
-        if let Some((field, value)) = self.at {
+        if let Some((field, value)) = self.at.map(|at| *at) {
             (body["field"], body["value"]) = (field.into(), value);
         }
         let mut response =

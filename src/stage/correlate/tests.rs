@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use flowshift_consumer::shard::SequenceNumber;
-use flowshift_detector::{FeedKind, Skips, StepEvidence};
+use flowshift_detector::{FeedKind, Order, Place, Scope, Skips, StepEvidence, Word};
 use flowshift_proto::state::{Chunk, Kind};
 
 use super::stored::BodyV1;
 use super::*;
+use crate::convert::word;
 use crate::metrics::Metrics;
 
 const KIND: FeedKind = FeedKind::Reports;
@@ -89,4 +90,63 @@ fn state_of_version_1_is_taken_up_again() {
     let read = Body::decode(&stored).unwrap();
     assert_eq!((read.correlator, read.ended, read.unreadable), (v1.correlator, v1.ended, 5));
     assert_eq!(read.skips, Skips::default());
+}
+
+/// An operator mutes a zone.
+fn mute(said_s: i64) -> Record {
+    let scope = Scope { place: Some(Place::Az("az1".into())), signal: None };
+    let order = Order::Mute { scope, until_s: START_S + 7_200 };
+    record(word::encode(&Word { said_s, by: "ada".into(), note: String::new(), order }))
+}
+
+#[test]
+fn a_word_forces_a_commit_and_a_next_owner_that_reads_it_again_hears_a_repeat() {
+    let metrics = Metrics::new().unwrap();
+    let heard = |outcome: &str| metrics.pipeline.operator_words.with_label_values(&["mute", outcome]).get();
+    let mut first = stage(&metrics);
+    first.process(&quiet(0, 0)).unwrap();
+    let before = first.save().unwrap();
+    assert_eq!(before.len(), 1, "no part for words before the first");
+    first.committed();
+    first.process(&mute(START_S)).unwrap();
+    assert!(first.urgent());
+    let after = first.save().unwrap();
+    assert_eq!(after.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["correlate", "words"]);
+    first.committed();
+    first.process(&quiet(1, 0)).unwrap();
+    assert_eq!(first.save().unwrap().len(), 1, "unchanged words are not written again");
+
+    // Not committed: the next owner reads the word from the evidence and has the same state.
+    let mut lost = stage(&metrics);
+    lost.restore(before).unwrap();
+    lost.process(&mute(START_S)).unwrap();
+    assert_eq!(lost.save().unwrap(), after);
+    // Committed: its record stands in the stream a second time, because an answer was lost.
+    let mut next = stage(&metrics);
+    next.restore(after.clone()).unwrap();
+    next.process(&mute(START_S)).unwrap();
+    assert_eq!((heard("applied"), heard("repeated")), (2, 1));
+    assert_eq!(Stored::read(&after).unwrap().unwrap().words.mutes().count(), 1);
+    assert!(next.correlator.words() == lost.correlator.words());
+}
+
+#[test]
+fn words_of_another_version_are_refused_by_name() {
+    let words = Chunk { version: 9, kind: Kind::Words, body: Vec::new() }.encode();
+    let problem = format!("{:#}", anyhow::Error::new(stored::words(&words).unwrap_err()));
+    assert!(problem.contains("operators' words") && problem.contains("version 9"), "{problem}");
+}
+
+/// Words as version 1 of their stored form has them: what was stored once stays readable.
+const WORDS_V1: &str = "080110061a4d000001156d7574652d63313430393563373062353533373734010203617a3100c0b8cfb4\
+    0d036164610080c8ceb40d000115776f72642d3131316130373063386363396566323980c8ceb40d00";
+
+#[test]
+fn words_of_version_1_stay_readable() {
+    let mut stage = stage(&Metrics::new().unwrap());
+    stage.process(&mute(START_S)).unwrap();
+    let (_, written) = stage.save().unwrap().remove(1);
+    let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, WORDS_V1);
+    assert_eq!(&stored::words(&written).unwrap(), stage.correlator.words());
 }

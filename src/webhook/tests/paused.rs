@@ -274,3 +274,21 @@ fn two_endpoints_of_one_name_are_refused() {
     let error = Deliverer::new(endpoints, metrics().webhook).unwrap_err();
     assert_eq!(error.to_string(), "two webhooks are named ops");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_muted_entry_goes_to_the_endpoint_that_asks_for_such_and_is_done_at_the_others_at_once() {
+    let (script, metrics) = (Script::new(&[]), metrics());
+    let named = |name: &str| endpoint(name, &format!("http://{name}/hook"));
+    let endpoints = vec![named("ops"), named("audit").with_muted(true)];
+    let deliverer = Deliverer::with_transport(endpoints, metrics.webhook.clone(), script.clone(), options()).unwrap();
+    let mut running = run(deliverer, Gate::open());
+    running.entries.send(Delivery { muted: true, ..entry("a", 1, T0_MS) }).await.unwrap();
+    assert_eq!(running.outcomes.recv().await, Some(delivered("a-1")));
+    running.entries.send(entry("a", 2, T0_MS)).await.unwrap();
+    assert_eq!(running.outcomes.recv().await, Some(delivered("a-2")));
+    let seen: Vec<_> = script.seen().into_iter().map(|seen| (seen.1, seen.2)).collect();
+    let of = |host: &str| seen.iter().filter(|seen| seen.0 == host).map(|seen| seen.1.as_str()).collect::<Vec<_>>();
+    assert_eq!((of("ops"), of("audit")), (vec!["a-2"], vec!["a-1", "a-2"]));
+    let muted = |name| metrics.webhook.deliveries.with_label_values(&[name, "muted"]).get();
+    assert_eq!((muted("ops"), muted("audit")), (1, 0));
+}

@@ -23,7 +23,8 @@ fn mute(body: &Value) -> Result<(String, String, Scope, i64), Refusal> {
 #[test]
 fn a_mute_has_a_speaker_a_scope_and_an_end() {
     let (by, note, scope, until_s) =
-        mute(&json!({"by": " ada ", "note": "", "pair": "subnet-a > subnet-b", "signal": "latency", "for": "90m"})).unwrap();
+        mute(&json!({"by": " ada ", "note": "", "pair": "subnet-a > subnet-b", "signal": "latency", "for": "90m"}))
+            .unwrap();
     assert_eq!((by.as_str(), note.as_str(), until_s), ("ada", "", NOW_S + 5_400));
     let pair = Place::Pair { src: "subnet-a".into(), dst: "subnet-b".into() };
     assert_eq!(scope, Scope { place: Some(pair), signal: Some(Signal::Latency) });
