@@ -132,6 +132,9 @@ INCIDENTS = [
         ("lines", "Opened by signal", "none", "", [(count("flowshift_incidents_opened_total", "signal"), "{{signal}}")]),
         ("lines", "Opened by verdict", "none", "The first verdict; it may change.", [(count("flowshift_incidents_opened_total", "verdict"), "{{verdict}}")]),
         ("lines", "Open", "none", "", [("max(flowshift_incidents_open)", "open")]),
+        ("lines", "Operators' words", "none", "What became of acknowledgements, mutes and dismissals.",
+         [(count("flowshift_operator_words_total", "verb, outcome"), "{{verb}} {{outcome}}")]),
+        ("lines", "Operators' requests", "none", "", [(count("flowshift_operator_requests_total", "outcome"), "{{outcome}}")]),
         ("lines", "Evidence in no incident", "ops", "", [(rate("flowshift_evidence_dropped_total", "reason"), "{{reason}}")]),
     ]),
     ("Webhooks", [
