@@ -33,14 +33,21 @@ def panel(number, kind, title, unit, description, queries):
     return made
 
 
+def variable(name, title, values):
+    """A choice of label values; all of them, also none, by default."""
+    made = dashboard.QueryVariable(name).label(title).datasource(SOURCE).query(values)
+    return made.refresh(2).include_all(True).multi(True).all_value(".*")
+
+
 def make(uid, title, rows, streams):
     """One dashboard."""
     made = dashboard.Dashboard(title).uid(uid).tags(["flowshift"]).refresh("30s").time("now-6h", "now")
     made = made.timezone("browser").tooltip(DashboardCursorSync.CROSSHAIR).readonly()
     made = made.with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
+    made = made.with_variable(variable("namespace", "Namespace", "label_values(flowshift_build_info, namespace)"))
     if streams:
-        variable = dashboard.QueryVariable("stream").label("Stream").datasource(SOURCE).refresh(2).include_all(True).multi(True)
-        made = made.with_variable(variable.query("label_values(flowshift_leases_owned, stream)").all_value(".*"))
+        values = 'label_values(flowshift_leases_owned{namespace=~"$namespace"}, stream)'
+        made = made.with_variable(variable("stream", "Stream", values))
     numbers = itertools.count(1)
     for row, panels in rows:
         made = made.with_row(dashboard.Row(row).id(next(numbers)))
@@ -60,4 +67,3 @@ def text(made):
     panels = ",\n  ".join(json.dumps(one) for one in plain.pop("panels"))
     head = json.dumps(plain, indent=1)[1:-1].strip()
     return f'{{\n "panels": [\n  {panels}\n ],\n {head}\n}}\n'
-

@@ -68,27 +68,51 @@ def uncapped(objects):
 
 
 MUTATIONS = [
-    (workloads.rollout, "a pod goes before its successor is there",
-     put(DETECT, "spec/strategy/rollingUpdate", {"maxSurge": 0, "maxUnavailable": 1})),
+    (
+        workloads.rollout,
+        "a pod goes before its successor is there",
+        put(DETECT, "spec/strategy/rollingUpdate", {"maxSurge": 0, "maxUnavailable": 1}),
+    ),
     (workloads.rollout, "one replica", put(DETECT, "spec/replicas", 1)),
-    (workloads.leaving, "the kill comes while a hand-over runs", put(DETECT, f"{POD}/terminationGracePeriodSeconds", 30)),
-    (workloads.leaving, "the kill comes while a body arrives", put(COLLECT, f"{POD}/terminationGracePeriodSeconds", 35)),
+    (
+        workloads.leaving,
+        "the kill comes while a hand-over runs",
+        put(DETECT, f"{POD}/terminationGracePeriodSeconds", 30),
+    ),
+    (
+        workloads.leaving,
+        "the kill comes while a body arrives",
+        put(COLLECT, f"{POD}/terminationGracePeriodSeconds", 35),
+    ),
     (workloads.leaving, "no pause before the door closes", put(COLLECT, f"{FIRST}/lifecycle", {})),
     (workloads.probes, "liveness asks for readiness", put(DETECT, f"{FIRST}/livenessProbe/httpGet/path", "/readyz")),
     (workloads.probes, "a probe at a number", put(DETECT, f"{FIRST}/startupProbe/httpGet/port", 8080)),
     (workloads.ports, "the admin port stays on loopback", settings("0.0.0.0:9464", "127.0.0.1:9464")),
     (workloads.ports, "the port's number is another", put(DETECT, f"{FIRST}/ports/0/containerPort", 9465)),
-    (workloads.ports, "a port nobody listens on",
-     lambda o: container(o, "flowshift-detect")["ports"].append({"name": "debug", "containerPort": 1})),
+    (
+        workloads.ports,
+        "a port nobody listens on",
+        lambda o: container(o, "flowshift-detect")["ports"].append({"name": "debug", "containerPort": 1}),
+    ),
     (workloads.configuration, "a role that does not exist", put(DETECT, f"{FIRST}/args/2", "judge")),
     (workloads.configuration, "half a job", drop(DETECT)),
     (workloads.configuration, "the topology is elsewhere", settings("/etc/flowshift/topology.yaml", "/topology.yaml")),
-    (workloads.configuration, "a ConfigMap of another render", put(DETECT, f"{POD}/volumes/0/configMap/name", "flowshift")),
+    (
+        workloads.configuration,
+        "a ConfigMap of another render",
+        put(DETECT, f"{POD}/volumes/0/configMap/name", "flowshift"),
+    ),
     (workloads.configuration, "a flag of another command", put(COLLECT, f"{FIRST}/args/1", "--role")),
     (workloads.hashed, "a fixed name", lambda o: configuration(o)["metadata"].update(name="flowshift")),
     (workloads.image, "two versions in one job", put(DETECT, f"{FIRST}/image", "flowshift:0.0.9")),
-    (workloads.image, "latest", lambda o: [container(o, n).update(image="flowshift") for n in
-                                           ("flowshift-aggregate", "flowshift-detect", "flowshift-collect")]),
+    (
+        workloads.image,
+        "latest",
+        lambda o: [
+            container(o, n).update(image="flowshift")
+            for n in ("flowshift-aggregate", "flowshift-detect", "flowshift-collect")
+        ],
+    ),
     (workloads.rights, "root may write", put(DETECT, f"{FIRST}/securityContext/readOnlyRootFilesystem", False)),
     (workloads.rights, "no memory limit", put(DETECT, f"{FIRST}/resources/limits", {})),
     (workloads.rights, "a namespace without rules", put("Namespace/flowshift", "metadata/labels", {})),
@@ -96,29 +120,58 @@ MUTATIONS = [
     # The Service of the metrics was left without one in the same way.
     (wiring.selectors, "a Service without a selector", lambda o: find(o, "Service/flowshift")["spec"].pop("selector")),
     (wiring.selectors, "a Service of nobody", put("Service/flowshift", "spec/selector", {"app": "flow"})),
-    (wiring.selectors, "a selector of everybody's pods",
-     put(DETECT, "spec/selector/matchLabels", {"app.kubernetes.io/name": "flowshift"})),
+    (
+        wiring.selectors,
+        "a selector of everybody's pods",
+        put(DETECT, "spec/selector/matchLabels", {"app.kubernetes.io/name": "flowshift"}),
+    ),
     (wiring.selectors, "zones forgotten", put(DETECT, f"{POD}/topologySpreadConstraints", [])),
     # A budget whose selector was left to kustomize: it had none, and protected nothing.
     (wiring.budgets, "a budget without a selector", put("PodDisruptionBudget/flowshift-detect", "spec/selector", {})),
-    (wiring.budgets, "a budget that holds up every drain",
-     put("PodDisruptionBudget/flowshift-detect", "spec/maxUnavailable", 0)),
-    (wiring.doors, "a Service to a port that is not there",
-     put("Service/flowshift-collect", "spec/ports/0/targetPort", "http")),
-    (wiring.doors, "a monitor of a port that is not there",
-     put("PodMonitor/flowshift", "spec/podMetricsEndpoints/0/port", "metrics")),
+    (
+        wiring.budgets,
+        "a budget that holds up every drain",
+        put("PodDisruptionBudget/flowshift-detect", "spec/maxUnavailable", 0),
+    ),
+    (
+        wiring.doors,
+        "a Service to a port that is not there",
+        put("Service/flowshift-collect", "spec/ports/0/targetPort", "http"),
+    ),
+    (
+        wiring.doors,
+        "a monitor of a port that is not there",
+        put("PodMonitor/flowshift", "spec/podMetricsEndpoints/0/port", "metrics"),
+    ),
     (wiring.network, "nothing is closed", drop("NetworkPolicy/flowshift")),
     (wiring.network, "the door is shut", drop("NetworkPolicy/flowshift-collect")),
-    (wiring.network, "the node's role is in reach",
-     put("NetworkPolicy/flowshift", "spec/egress/1/to/0/ipBlock", {"cidr": "0.0.0.0/0"})),
+    (
+        wiring.network,
+        "the node's role is in reach",
+        put("NetworkPolicy/flowshift", "spec/egress/1/to/0/ipBlock", {"cidr": "0.0.0.0/0"}),
+    ),
     (wiring.accounts, "an account for two", put(DETECT, f"{POD}/serviceAccountName", "flowshift-aggregate")),
-    (wiring.accounts, "an account without its role", put("ServiceAccount/flowshift-detect", "metadata/annotations", {})),
+    (
+        wiring.accounts,
+        "an account without its role",
+        put("ServiceAccount/flowshift-detect", "metadata/annotations", {}),
+    ),
     (wiring.scaling, "more workers than shards", put("ScaledObject/flowshift-aggregate", "spec/maxReplicaCount", 40)),
     (wiring.scaling, "a query without a cap", uncapped),
-    (wiring.scaling, "the scaler of another stream",
-     lambda o: put("ScaledObject/flowshift-detect", QUERY, find(o, "ScaledObject/flowshift-aggregate")["spec"]["triggers"][0]
-                   ["metadata"]["query"])(o)),
-    (wiring.scaling, "a scaler of nobody", put("ScaledObject/flowshift-detect", "spec/scaleTargetRef/name", "flowshift")),
+    (
+        wiring.scaling,
+        "the scaler of another stream",
+        lambda o: put(
+            "ScaledObject/flowshift-detect",
+            QUERY,
+            find(o, "ScaledObject/flowshift-aggregate")["spec"]["triggers"][0]["metadata"]["query"],
+        )(o),
+    ),
+    (
+        wiring.scaling,
+        "a scaler of nobody",
+        put("ScaledObject/flowshift-detect", "spec/scaleTargetRef/name", "flowshift"),
+    ),
     (wiring.scaling, "a number that each apply sets back", put(DETECT, "spec/replicas", 2)),
     (wiring.labels, "the component is not the role", put(DETECT, f"{FIRST}/args/2", "all")),
 ]
@@ -139,8 +192,11 @@ def mutated(objects, change):
 
 def check(objects):
     """Findings about the checks, from a render with every component."""
-    findings = [f"{rule.__name__} fails on the good render: {said}" for rule in [*workloads.RULES, *wiring.RULES]
-                for said in rule(Render(objects))]
+    findings = [
+        f"{rule.__name__} fails on the good render: {said}"
+        for rule in [*workloads.RULES, *wiring.RULES]
+        for said in rule(Render(objects))
+    ]
     for rule, what, change in MUTATIONS:
         if not list(rule(Render(mutated(objects, change)))):
             findings.append(f"rule {rule.__name__} says nothing when broken: {what}")

@@ -12,7 +12,9 @@ from report import HERE, ROOT, first, run, tool
 from template import Stack
 
 TEMPLATES = ROOT / "deploy/cloudformation"
-ARN = re.compile(r"arn:aws:(kinesis|dynamodb):us-east-1:111122223333:(?:stream|table)/flowshift-([a-z-]+)(/consumer/efo:\*)?$")
+ARN = re.compile(
+    r"arn:aws:(kinesis|dynamodb):us-east-1:111122223333:(?:stream|table)/flowshift-([a-z-]+)(/consumer/efo:\*)?$"
+)
 
 
 def lint():
@@ -81,8 +83,10 @@ def difference(stack, wanted):
         may, wide = granted(stack, role)
         findings += wide
         for place in sorted(set(needs) | set(may)):
-            for word, left in (("lacks", needs.get(place, set()) - may.get(place, set())),
-                               ("has spare", may.get(place, set()) - needs.get(place, set()))):
+            for word, left in (
+                ("lacks", needs.get(place, set()) - may.get(place, set())),
+                ("has spare", may.get(place, set()) - needs.get(place, set())),
+            ):
                 if left:
                     findings.append(f"{role} {word} {sorted(left)} on {place}")
     return findings
@@ -94,8 +98,11 @@ def roles():
     for consumer in ("", "efo"):
         stack = Stack("roles.yaml", FanOutConsumer=consumer)
         findings += compare(stack, bool(consumer))
-        for change in (lambda s: s["Action"].pop(), lambda s: s["Action"].append("kinesis:DeleteStream"),
-                       lambda s: s["Resource"].append("*")):
+        for change in (
+            lambda s: s["Action"].pop(),
+            lambda s: s["Action"].append("kinesis:DeleteStream"),
+            lambda s: s["Resource"].append("*"),
+        ):
             broken = copy.deepcopy(stack)
             change(broken.resources["ReadBetweenPolicy"]["Properties"]["PolicyDocument"]["Statement"][0])
             if not compare(broken, bool(consumer)):
@@ -106,7 +113,9 @@ def roles():
 def sources():
     """calls.yaml names the calls that stand in the sources, and no other."""
     text = "".join(p.read_text() for folder in ("src", "consumer/src") for p in (ROOT / folder).rglob("*.rs"))
-    operations = r"(?:list|describe|get|put|update|delete|create|register|deregister|subscribe|batch|transact|merge|split)_\w+"
+    operations = (
+        r"(?:list|describe|get|put|update|delete|create|register|deregister|subscribe|batch|transact|merge|split)_\w+"
+    )
     made = set(re.findall(rf"(?:\.client|kinesis|dynamodb)\s*\.({operations}|scan|query)\(\)", text))
     made = {"".join(word.capitalize() for word in name.split("_")) for name in made}
     table = {key: value for key, value in calls().items() if key != "rare"}

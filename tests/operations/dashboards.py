@@ -33,7 +33,10 @@ def queries(dashboard):
     """(title, expression as Prometheus takes it) of a dashboard."""
     for panel in panels(dashboard):
         for target in panel["targets"]:
-            yield panel["title"], INTERVAL.sub("[5m]", target["expr"]).replace("$stream", ".*")
+            yield (
+                panel["title"],
+                INTERVAL.sub("[5m]", target["expr"]).replace("$stream", ".*").replace("$namespace", ".*"),
+            )
 
 
 def check():
@@ -71,7 +74,9 @@ def form(dashboard):
             if target["datasource"]["uid"] != "${datasource}" or panel["datasource"]["uid"] != "${datasource}":
                 yield f"{title}: the datasource is not a variable"
             for name in re.findall(r"flowshift_\w+_(?:total|bucket)\b", target["expr"]):
-                if not re.search(rf"(?:rate|increase)\({name}(?:{{[^}}]*}})?\[\$__(?:rate_interval|range)\]\)", target["expr"]):
+                if not re.search(
+                    rf"(?:rate|increase)\({name}(?:{{[^}}]*}})?\[\$__(?:rate_interval|range)\]\)", target["expr"]
+                ):
                     yield f"{title}: {name} is a counter and in no rate over the interval of the screen"
             grouped = set(re.findall(r"\w+", " ".join(re.findall(r"\bby \(([^)]*)\)", target["expr"]))))
             for label in re.findall(r"{{(\w+)}}", target.get("legendFormat", "")):
@@ -80,7 +85,12 @@ def form(dashboard):
     at = [p["gridPos"] for p in dashboard["panels"]]
     for i, a in enumerate(at):
         for b in at[i + 1 :]:
-            if a["x"] < b["x"] + b["w"] and b["x"] < a["x"] + a["w"] and a["y"] < b["y"] + b["h"] and b["y"] < a["y"] + a["h"]:
+            if (
+                a["x"] < b["x"] + b["w"]
+                and b["x"] < a["x"] + a["w"]
+                and a["y"] < b["y"] + b["h"]
+                and b["y"] < a["y"] + a["h"]
+            ):
                 yield f"panels lie over each other at {a}"
 
 

@@ -12,7 +12,7 @@ import yaml
 
 import dashboards, metrics
 from monitoring import rule_files
-from recorded import TOPOLOGY
+from job import TOPOLOGY
 from report import ROOT, TOOLS, Skip, run, tool
 
 PATIENCE = 120
@@ -85,14 +85,25 @@ class Watched:
 
     def start(self, name, *command):
         log = open(self.folder / f"{name}.log", "w")
-        process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=log, text=True, cwd=self.folder)
+        process = subprocess.Popen(
+            [str(c) for c in command], stdout=subprocess.PIPE, stderr=log, text=True, cwd=self.folder
+        )
         self.processes.append(process)
         return process
 
     def begin(self):
         """Starts all three; addresses of the collector and of Prometheus."""
         path = self.folder
-        local = [self.flowshift, "local", "--config", path / "flowshift.toml", "--data-dir", path / "data", "--step", "10s"]
+        local = [
+            self.flowshift,
+            "local",
+            "--config",
+            path / "flowshift.toml",
+            "--data-dir",
+            path / "data",
+            "--step",
+            "10s",
+        ]
         local += ["--topology", path / "topology.yaml", "--collect", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json"]
         ready = json.loads(self.start("flowshift", *local).stdout.readline())
         manager, prometheus = free(), free()
@@ -193,10 +204,17 @@ def check():
             findings += until("an alert of the incidents", lambda: "FlowshiftIncidentsOpen" in received.alerts())[1]
             findings += until("a webhook", lambda: [p for p, _ in received.got if p == "/webhook"])[1]
             findings += until("series for all", lambda: not shown(prometheus)[0])[1] and shown(prometheus)[0]
-            wrong = received.alerts() & {"FlowshiftAbsent", "FlowshiftNobodyLeads", "FlowshiftForbidden", "FlowshiftShardWithoutProgress"}
+            wrong = received.alerts() & {
+                "FlowshiftAbsent",
+                "FlowshiftNobodyLeads",
+                "FlowshiftForbidden",
+                "FlowshiftShardWithoutProgress",
+            }
             findings += [f"alert {name} fired in a job that is well" for name in sorted(wrong)]
             total = len(list(every_query()))
-            print(f"  {total - shown(prometheus)[1]} of {total} queries have series, the rest is of events that did not happen")
+            print(
+                f"  {total - shown(prometheus)[1]} of {total} queries have series, the rest is of events that did not happen"
+            )
         finally:
             watched.stop()
     return findings

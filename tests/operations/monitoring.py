@@ -68,7 +68,9 @@ def alertmanager():
             continue
         receiver, *labels = line.split()
         routed.update(label.partition("=")[2] for label in labels if label.startswith("alertname=Flowshift"))
-        ok, said = run(amtool, "config", "routes", "test", f"--config.file={file}", f"--verify.receivers={receiver}", *labels)
+        ok, said = run(
+            amtool, "config", "routes", "test", f"--config.file={file}", f"--verify.receivers={receiver}", *labels
+        )
         if not ok:
             findings.append(f"{' '.join(labels)} does not reach {receiver}: {said}")
     return findings + [f"deploy/alertmanager/routes.txt: no alert {name}" for name in sorted(routed - set(alerts()))]
@@ -91,15 +93,21 @@ def wanted(where, query):
     stream = re.findall(r'stream="([^"]+)"', query)[0]
     findings = []
     for age, workers in [(0, 0), (30, 1.5), (60, 3), (120, 6), (600, 8), (86400, 8)]:
-        owned = [(f'flowshift_leases_owned{{stream="{stream}",instance="{n}"}}', c) for n, c in zip("abcd", (3, 3, 2, 0))]
+        owned = [
+            (f'flowshift_leases_owned{{stream="{stream}",instance="{n}"}}', c) for n, c in zip("abcd", (3, 3, 2, 0))
+        ]
         ages = [(f'flowshift_iterator_age_seconds{{stream="{stream}",shard="s-{n}"}}', age * n) for n in (0, 1)]
         test = {
             "rule_files": [],
-            "tests": [{
-                "interval": "1m",
-                "input_series": [{"series": s, "values": f"{v} {v}"} for s, v in owned + ages],
-                "promql_expr_test": [{"expr": query, "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": workers}]}],
-            }],
+            "tests": [
+                {
+                    "interval": "1m",
+                    "input_series": [{"series": s, "values": f"{v} {v}"} for s, v in owned + ages],
+                    "promql_expr_test": [
+                        {"expr": query, "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": workers}]}
+                    ],
+                }
+            ],
         }
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
             yaml.safe_dump(test, f)
@@ -112,7 +120,12 @@ def wanted(where, query):
 
 def names_fail():
     """The check of names is seen to fail."""
-    bad = ["flowshift_no_such_total", 'flowshift_leader{shard="1"}', "sum by (subnet) (flowshift_sources)", "job:flowshift_x:max"]
+    bad = [
+        "flowshift_no_such_total",
+        'flowshift_leader{shard="1"}',
+        "sum by (subnet) (flowshift_sources)",
+        "job:flowshift_x:max",
+    ]
     good = 'histogram_quantile(0.9, sum by (le) (rate(flowshift_webhook_attempt_duration_seconds_bucket{endpoint="a"}[5m])))'
     findings = [f"nothing is said about {text}" for text in bad if not metrics.check("", text)]
     return findings + metrics.check("a good expression", good)

@@ -43,7 +43,9 @@ def check():
         for template in (ROOT / "deploy/cloudformation").glob("*.yaml"):
             shutil.copy(template, good)
         streams = (ROOT / "deploy/cloudformation/streams.yaml").read_text()
-        (bad / "streams.yaml").write_text(streams.replace("PointInTimeRecoveryEnabled: true", "PointInTimeRecoveryEnabled: false"))
+        (bad / "streams.yaml").write_text(
+            streams.replace("PointInTimeRecoveryEnabled: true", "PointInTimeRecoveryEnabled: false")
+        )
         dockerfile = (ROOT / "deploy/Dockerfile").read_text()
         (good / "Dockerfile").write_text(dockerfile)
         (bad / "Dockerfile").write_text("\n".join(l for l in dockerfile.splitlines() if not l.startswith("USER")))
@@ -54,7 +56,9 @@ def findings(checkov, folder):
     """Runs it and compares."""
     kinds = ["kubernetes", "cloudformation", "dockerfile"]
     quiet = {"LOG_LEVEL": "ERROR", "BC_SKIP_MAPPING": "TRUE"}
-    ok, said = run(checkov, "-d", folder, "--framework", *kinds, "-o", "json", "--compact", "--skip-download", env=quiet)
+    ok, said = run(
+        checkov, "-d", folder, "--framework", *kinds, "-o", "json", "--compact", "--skip-download", env=quiet
+    )
     try:
         reports = json.loads(said[said.index("[\n") :] if "[\n" in said else said)
     except ValueError:
@@ -66,7 +70,9 @@ def findings(checkov, folder):
         passed += report["summary"]["passed"]
         for one in report["results"]["failed_checks"]:
             side = one["file_path"].strip("/").split("/")[0]
-            failed[side].setdefault(one["check_id"], []).append(f"{one['file_path']} {one['resource']}: {one['check_name']}")
+            failed[side].setdefault(one["check_id"], []).append(
+                f"{one['file_path']} {one['resource']}: {one['check_name']}"
+            )
     told = [f"{check}: {where}" for check, all in sorted(failed["good"].items()) if check not in SKIPS for where in all]
     told += [f"skip {check} is not needed any more" for check in sorted(set(SKIPS) - set(failed["good"]))]
     told += [f"checkov says nothing of a broken copy: {check}" for check in sorted(BROKEN - set(failed["bad"]))]

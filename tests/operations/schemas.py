@@ -9,7 +9,11 @@ import json
 from report import Skip
 
 OLDEST, NEWEST = "1.31", "1.37"
-KINDS = {"ScaledObject": "keda.v1alpha1", "PodMonitor": "prometheus_operator.v1", "PrometheusRule": "prometheus_operator.v1"}
+KINDS = {
+    "ScaledObject": "keda.v1alpha1",
+    "PodMonitor": "prometheus_operator.v1",
+    "PrometheusRule": "prometheus_operator.v1",
+}
 
 
 def label(o):

@@ -39,7 +39,7 @@ class Stack:
         if not isinstance(node, dict):
             return node
         if len(node) == 1:
-            (name, value), = node.items()
+            ((name, value),) = node.items()
             if name == "Ref":
                 return self.values[value] if value in self.values else {"Ref": value}
             if name == "Condition":

@@ -95,7 +95,11 @@ def network(render):
             yield f"{label(d)}: cannot reach names or AWS"
         for to in [to for r in leaving for to in r.get("to", [{"ipBlock": {"cidr": "0.0.0.0/0"}}])]:
             block = to.get("ipBlock")
-            if block and covers(block["cidr"], METADATA) and not any(covers(e, METADATA) for e in block.get("except", [])):
+            if (
+                block
+                and covers(block["cidr"], METADATA)
+                and not any(covers(e, METADATA) for e in block.get("except", []))
+            ):
                 yield f"{label(d)}: the node's metadata service is open to it"
 
 
