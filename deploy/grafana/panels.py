@@ -1,7 +1,7 @@
 """The dashboards as lists: rows of panels, each with its unit and its queries. Written to JSON by make.py.
 
-A panel is (kind, title, unit, description, queries), a query (expression, legend). Every metric of the program stands in
-one of them; tests/operations holds the names, labels and rates. `$namespace` and `$stream` are variables.
+A panel is (kind, title, unit, description, queries), a query (expression, legend). Every metric of the program
+stands in one of them; tests/operations holds the names, labels and rates. `$namespace` and `$stream` are variables.
 """
 
 # Selectors: of the job, and of its streams.

@@ -1,7 +1,7 @@
 """Every check is seen to fail: a good render is broken in one way, and the rule for it must say so and no other.
 
-A mutation is (rule, what was done, function on the objects). Invariant: each rule of workloads.py and wiring.py has one; a rule
-that nobody can make fail checks nothing.
+A mutation is (rule, what was done, function on the objects). Invariant: each rule of workloads.py and wiring.py has
+one; a rule that nobody can make fail checks nothing.
 """
 
 import copy

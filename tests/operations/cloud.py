@@ -1,6 +1,8 @@
-"""CloudFormation: cfn-lint is content, roles grant what calls.yaml says and nothing else, names are those of the program.
+"""CloudFormation: cfn-lint is content, roles grant what calls.yaml says and nothing else, names are those of the
+program.
 
-Not here: the calls that a run was seen to make; calls.yaml is what they are to be compared with. checkov is in policy.py.
+Not here: the calls that a run was seen to make; calls.yaml is what they are to be compared with. checkov is in
+policy.py.
 """
 
 import copy, re, tempfile

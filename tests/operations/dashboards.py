@@ -1,7 +1,8 @@
 """The dashboards: up to date, readable by Grafana's library without loss, every query right, every metric shown.
 
-After the list of grafana/dashboard-linter: a unit and a title on each panel, the datasource a variable, counters in `rate` or
-`increase` over the interval of the screen. Not here: series from a live Prometheus, which a run of the program gives.
+After the list of grafana/dashboard-linter: a unit and a title on each panel, the datasource a variable, counters in
+`rate` or `increase` over the interval of the screen. Not here: series from a live Prometheus, which a run of the
+program gives.
 """
 
 import json, re, sys, tempfile

@@ -1,7 +1,8 @@
-"""A job of several processes on the embedded services, one role each as on Kubernetes, every one behind proxies of its own.
+"""A job of several processes on the embedded services, one role each as on Kubernetes, every one behind proxies of its
+own.
 
-Streams, tables and the consumer are made from streams.yaml, by calls past the proxies. Not here: what the job is made to live
-through, and what is done with the calls (recorded.py).
+Streams, tables and the consumer are made from streams.yaml, by calls past the proxies. Not here: what the job is
+made to live through, and what is done with the calls (recorded.py).
 """
 
 import json, os, pathlib, subprocess, time, urllib.error, urllib.request
@@ -49,7 +50,7 @@ class Job:
     """The processes of a job on embedded services, each with what it was seen to call."""
 
     def __init__(self, flowshift, folder):
-        self.flowshift, self.folder, self.running, self.seen = flowshift, pathlib.Path(folder), {}, {}
+        self.flowshift, self.folder, self.running, self.seen, self.left = flowshift, pathlib.Path(folder), {}, {}, []
         (self.folder / "topology.yaml").write_text(TOPOLOGY)
 
     def open(self):
@@ -128,9 +129,12 @@ class Job:
             time.sleep(0.2)
 
     def stop(self, name):
-        process = self.running.pop(name)
+        """Asks a process to leave, and notes how long that took and how it ended."""
+        process, began = self.running.pop(name), time.monotonic()
         process.terminate()
         try:
-            process.wait(60)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+        self.left.append((name, time.monotonic() - began, process.returncode))

@@ -1,8 +1,9 @@
 """The program, Prometheus and Alertmanager together: faults are told, and every panel shows something.
 
-`flowshift local` gets the reports of two real agents with loss, delay and dropped connections in them. Prometheus scrapes it with
-the rules of deploy/, Alertmanager sends on what fires, and a receiver here waits for it. A query of a dashboard or scaler must
-return series when every metric in it has any. Not here: the unit tests of the rules (monitoring.py).
+`flowshift local` gets the reports of two real agents with loss, delay and dropped connections in them. Prometheus
+scrapes it with the rules of deploy/, Alertmanager sends on what fires, and a receiver here waits for it. A query of
+a dashboard or scaler must return series when every metric in it has any. Not here: the unit tests of the rules
+(monitoring.py).
 """
 
 import base64, http.server, json, os, pathlib, re, socket, subprocess, tempfile, threading, time
@@ -213,7 +214,7 @@ def check():
             findings += [f"alert {name} fired in a job that is well" for name in sorted(wrong)]
             total = len(list(every_query()))
             print(
-                f"  {total - shown(prometheus)[1]} of {total} queries have series, the rest is of events that did not happen"
+                f"  {total - shown(prometheus)[1]} of {total} queries have series, the rest is of what did not happen"
             )
         finally:
             watched.stop()

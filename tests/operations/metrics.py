@@ -1,7 +1,7 @@
 """The metrics that the program has, and those that an expression asks for.
 
-The README's table is the list: a test of the program holds it against what the program registers (src/metrics/set.rs), so what
-stands there is scraped. Not here: who asks (monitoring.py, dashboards.py).
+The README's table is the list: a test of the program holds it against what the program registers
+(src/metrics/set.rs), so what stands there is scraped. Not here: who asks (monitoring.py, dashboards.py).
 """
 
 import re

@@ -1,7 +1,7 @@
 """Rules, alerts and their tests, the Alertmanager example, the scalers' queries, and the dashboards.
 
-promtool and amtool say whether the files are right; here is added what they cannot know: that every metric exists, that every
-alert was seen to fire and to be quiet, and that what is generated is up to date.
+promtool and amtool say whether the files are right; here is added what they cannot know: that every metric exists,
+that every alert was seen to fire and to be quiet, and that what is generated is up to date.
 """
 
 import re, tempfile
@@ -126,7 +126,7 @@ def names_fail():
         "sum by (subnet) (flowshift_sources)",
         "job:flowshift_x:max",
     ]
-    good = 'histogram_quantile(0.9, sum by (le) (rate(flowshift_webhook_attempt_duration_seconds_bucket{endpoint="a"}[5m])))'
+    good = 'histogram_quantile(0.9, sum by (le) (rate(flowshift_hand_over_duration_seconds_bucket{stream="a"}[5m])))'
     findings = [f"nothing is said about {text}" for text in bad if not metrics.check("", text)]
     return findings + metrics.check("a good expression", good)
 

@@ -1,7 +1,8 @@
-"""A render as the rules see it: objects by kind, pods of a selector, facts of the program that manifests must agree with.
+"""A render as the rules see it: objects by kind, pods of a selector, facts of the program that manifests must agree
+with.
 
-Facts are read from the sources, so that a changed constant breaks a check instead of a cluster. Read next: workloads.py and
-wiring.py (the rules), broken.py (each rule is seen to fail).
+Facts are read from the sources, so that a changed constant breaks a check instead of a cluster. Read next:
+workloads.py and wiring.py (the rules), broken.py (each rule is seen to fail).
 """
 
 import re, tomllib

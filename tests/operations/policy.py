@@ -1,7 +1,7 @@
 """checkov over manifests, templates and the Dockerfile: what it asks is done, or skipped here with a reason.
 
-A skip that nothing needs any more is a finding, and so is a broken manifest that passes. One run for everything: each costs
-seconds to start.
+A skip that nothing needs any more is a finding, and so is a broken manifest that passes. One run for everything:
+each costs seconds to start.
 """
 
 import copy, json, pathlib, shutil, tempfile
@@ -14,8 +14,8 @@ from report import ROOT, run, tool
 SKIPS = {
     "CKV_K8S_11": "no processor limit: a throttled worker renews its leases too late and loses them; requests are set",
     "CKV_K8S_15": "a version is pulled once; with a tag that does not move nothing newer could come",
-    "CKV_K8S_43": "the digest is the user's, who builds or mirrors the image; release notes name it",
-    "CKV_AWS_119": "a key of the customer's is the parameter KmsKeyArn; by default tables have the key of AWS, without its cost",
+    "CKV_K8S_43": "the digest is the user's, who builds or mirrors the image",
+    "CKV_AWS_119": "a key of one's own is the parameter KmsKeyArn; by default it is the key of AWS, without its cost",
     "CKV_DOCKER_2": "Kubernetes asks the probes; the image has no shell to ask with",
 }
 # What must be told of broken copies.

@@ -1,13 +1,15 @@
-"""The calls that a job was seen to make, held against calls.yaml (and so against the roles): nothing missing, nothing spare.
+"""The calls that a job was seen to make, held against calls.yaml (and so against the roles): nothing missing, nothing
+spare.
 
-Needs a build with the embedded services, in FLOWSHIFT_BINARY. Not here: what AWS checks of a call beyond its name and resource;
-the processes (job.py) and how their calls are written down (proxy.py).
+Needs a build with the embedded services, in FLOWSHIFT_BINARY. Not here: what AWS checks of a call beyond its name
+and resource; the processes (job.py) and how their calls are written down (proxy.py).
 """
 
 import json, os, re, tempfile, time, urllib.request
 
 from cloud import calls, merged
 from job import PATIENCE, Job, Stopped
+from objects import longest_leave
 from report import Skip
 
 
@@ -102,12 +104,20 @@ def check():
         try:
             job.open()
             play(job)
+            findings = []
         except Stopped as why:
-            return [f"the job did not go on: {why}"]
+            findings = [f"the job did not go on: {why}"]
         finally:
             for name in list(job.running)[::-1]:
                 job.stop(name)
-        return compare(job.seen)
+        return findings or [*compare(job.seen), *left(job.left)]
+
+
+def left(processes):
+    """SIGTERM under load ends a process well, within what the grace period of its Deployment allows for."""
+    for name, seconds, code in processes:
+        if code != 0 or seconds > longest_leave(name):
+            yield f"{name} left with exit code {code} after {seconds:.1f} s"
 
 
 def compare(seen):

@@ -1,10 +1,10 @@
 """Renders k8s/ by kustomize: base, every overlay, and every combination of components that fits a layout.
 
-The release files (k8s/release) are renders too, for users without kustomize; `files` says what belongs in them. Without
-kustomize they are what is checked. Not here: what the objects must satisfy (objects.py).
+The release files (k8s/release) are renders too, for users without kustomize; `files` says what belongs in them.
+Without kustomize they are what is checked. Not here: what the objects must satisfy (objects.py).
 """
 
-import itertools, os, tempfile
+import itertools, os, pathlib, re, tempfile
 
 import yaml
 
@@ -20,7 +20,7 @@ LAYOUTS = {
     "overlays/split": [CREDENTIALS, *WATCHED, [None, "keda-split"]],
 }
 HEADER = """# Written from {source} by `tests/operations/run --write`: do not edit.
-# Set the image (flowshift:…), the topology in the ConfigMap and the roles of the ServiceAccounts, then kubectl apply -f this file.
+# Set the image, the topology in the ConfigMap and the roles of the ServiceAccounts, then kubectl apply -f this file.
 # Its ConfigMap's name is fixed: after a change restart with kubectl -n flowshift rollout restart deployment.
 """
 
@@ -90,6 +90,26 @@ def fixed(source):
     for name in maps:
         text = text.replace(name, name.rsplit("-", 1)[0])
     return text
+
+
+def check_readme():
+    """The overlay that the README shows is one."""
+    shown = re.search(
+        r"```yaml\n# my-overlay/kustomization.yaml\n(.*?)```", (K8S / "README.md").read_text(), re.S
+    ).group(1)
+    with tempfile.TemporaryDirectory(prefix="flowshift-readme-") as folder:
+        os.symlink(K8S, f"{folder}/k8s")
+        own = pathlib.Path(folder, "my-overlay")
+        own.mkdir()
+        (own / "kustomization.yaml").write_text(shown)
+        for name in ("flowshift.toml", "topology.yaml"):
+            (own / name).write_text("# of mine\n")
+        try:
+            text = kustomize(own)
+        except RuntimeError as error:
+            return [f"k8s/README.md: {error}"]
+    wanted = ("# of mine", "registry.example.com/flowshift:")
+    return [f"k8s/README.md: its overlay does not bring {what}" for what in wanted if what not in text]
 
 
 def check_components():

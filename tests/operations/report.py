@@ -1,7 +1,7 @@
 """What every check needs: where things are, how to run a tool, and how to say that something is wrong or was left out.
 
-A check is a function that returns its findings, sentences that name the file or object; none means it passed. What a machine
-lacks is skipped with a reason, never passed over in silence. Not here: what is checked.
+A check is a function that returns its findings, sentences that name the file or object; none means it passed. What
+a machine lacks is skipped with a reason, never passed over in silence. Not here: what is checked.
 """
 
 import os, pathlib, shutil, subprocess

@@ -1,7 +1,8 @@
 """Schemas: every object is one that Kubernetes, the Prometheus operator and KEDA know, with no field they do not.
 
-Kubernetes by `kubernetes-validate --strict`, at the oldest version the README promises and the newest it knows. Kinds of
-others by the models generated from their CRDs, which drop unknown fields: what does not come back out was not known.
+Kubernetes by `kubernetes-validate --strict`, at the oldest version the README promises and the newest it knows.
+Kinds of others by the models generated from their CRDs, which drop unknown fields: what does not come back out was
+not known.
 """
 
 import json

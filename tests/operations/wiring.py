@@ -1,6 +1,7 @@
 """What holds the objects of a render together: selectors, accounts, network, scaling.
 
-Each rule is `rule(render)` and returns findings, as in workloads.py; each has a mutation in broken.py that it fails on.
+Each rule is `rule(render)` and returns findings, as in workloads.py; each has a mutation in broken.py that it fails
+on.
 """
 
 import ipaddress, re

@@ -1,6 +1,7 @@
 """What the schemas cannot know of a Deployment: rollout, leaving, probes, ports, configuration, rights.
 
-Each rule is `rule(render)` and returns findings. Invariant: every rule here has a mutation in broken.py that it fails on.
+Each rule is `rule(render)` and returns findings. Invariant: every rule here has a mutation in broken.py that it
+fails on.
 """
 
 from objects import argument, command, container, label, longest_leave, probe_paths, spec, version
