@@ -198,17 +198,18 @@ impl LaneState {
         }
         self.lows.give(kinds, entry);
         if ends {
-            let (last, status, in_set) = (entry.watermarks, entry.status.clone(), entry.in_set);
+            let (last, status) = (entry.watermarks, entry.status.clone());
             for child in &part.children {
                 let id = SourceId { stream: part.source.stream.clone(), shard: child.clone() };
-                self.add_child(id, last, &status, in_set);
+                self.add_child(id, last, &status);
             }
         }
         self.advance();
     }
 
-    /// A child counts from its parent's end on, at the parent's last watermark (two parents: at the smaller).
-    fn add_child(&mut self, id: SourceId, last: Watermarks, status: &[Status], in_set: bool) {
+    /// A child counts from its parent's end on, at the parent's last watermark (two parents: at the smaller), also when no
+    /// control record has named either: the first may be older than the end, and come after it.
+    fn add_child(&mut self, id: SourceId, last: Watermarks, status: &[Status]) {
         let kinds = self.kinds;
         let child = self.sources.entry(id).or_insert_with(|| Entry::new(kinds));
         if child.applied > 0 || child.ended {
@@ -220,7 +221,7 @@ impl LaneState {
         child.heir = true;
         if !child.in_set {
             child.status = status.to_vec();
-            child.in_set = in_set;
+            child.in_set = true;
         }
         self.lows.give(kinds, child);
     }

@@ -4,7 +4,7 @@
 //! record, then put to all lanes. A new leader puts the committed number again before anything else. Lanes have no clock:
 //! who is out is decided here (`idle`), and from where a source counts again (`back`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::exchange::{Control, Envelope, FeedKinds, Lanes, Message, SourceId, So
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::log::{Log, StreamId, put_all};
 use crate::metrics::EngineMetrics;
+use crate::shard::ShardId;
 use crate::table::{Condition, Item, Table, TableError, TableName, Value};
 
 mod back;
@@ -128,8 +129,20 @@ impl SourceControl {
         SourceId { stream: self.stream.clone(), shard: row.shard.clone() }
     }
 
+    /// Whoever is still to end, the children of consumed shards before their rows are made among them: a lane that takes
+    /// up the set after a loss counts those who are not in it as ended.
     fn set(&self, rows: &[LeaseRow]) -> SourceSet {
-        open(rows).map(|row| (self.source(row), row.status[..self.plan.kinds.count()].to_vec())).collect()
+        let kinds = self.plan.kinds.count();
+        let mut set = SourceSet::new();
+        for (parent, child) in unborn(rows) {
+            let id = SourceId { stream: self.stream.clone(), shard: child.clone() };
+            let status = set.entry(id).or_insert_with(|| vec![Status::Live; kinds]);
+            for (status, of_parent) in status.iter_mut().zip(parent.status) {
+                *status = if of_parent == Status::Live { *status } else { Status::Idle };
+            }
+        }
+        set.extend(open(rows).map(|row| (self.source(row), row.status[..kinds].to_vec())));
+        set
     }
 
     async fn commit(&mut self, sources: SourceSet) -> Result<(), DriveError> {
@@ -177,6 +190,15 @@ impl SourceControl {
 /// The rows of shards that are not consumed.
 fn open(rows: &[LeaseRow]) -> impl Iterator<Item = &LeaseRow> {
     rows.iter().filter(|row| row.checkpoint != Checkpoint::ShardEnd)
+}
+
+/// The children that consumed rows name and that have no row yet, each with its parent.
+fn unborn(rows: &[LeaseRow]) -> impl Iterator<Item = (&LeaseRow, &ShardId)> {
+    let known: BTreeSet<&ShardId> = rows.iter().map(|row| &row.shard).collect();
+    let consumed = rows.iter().filter(|row| row.checkpoint == Checkpoint::ShardEnd);
+    consumed
+        .flat_map(|row| row.children.iter().map(move |child| (row, child)))
+        .filter(move |(_, child)| !known.contains(child))
 }
 
 /// Holds when the row shows the same data of a kind as when it was read.

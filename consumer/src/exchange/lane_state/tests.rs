@@ -99,6 +99,20 @@ fn an_end_hands_over_to_the_children_without_a_jump() {
     assert_eq!(lane.watermarks().get(0), 300);
 }
 
+/// Was out of the minimum until a later set named it, and lanes closed steps that it still spoke of: leaders had died
+/// before any of them got a set to the lanes, and the first that did was older than the end.
+#[test]
+fn the_child_of_a_source_that_ended_before_the_first_set_came_holds_the_lane_back() {
+    let mut lane = lane();
+    let end = BatchPart { end: true, children: vec![ShardId::new("shard-3")], ..batch(1, 1, 90) };
+    lane.apply_part(&end, 0).unwrap();
+    lane.apply_part(&batch(2, 1, 500), 0).unwrap();
+    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
+    assert_eq!(lane.watermarks().get(0), 90);
+    lane.apply_part(&batch(3, 1, 300), 0).unwrap();
+    assert_eq!(lane.watermarks().get(0), 300);
+}
+
 /// Where the parent that had seen nothing ended first, the child was put where the other stood, and lanes closed steps
 /// that the child, whose state is of both, still spoke of.
 #[test]

@@ -102,6 +102,22 @@ impl Fleet {
     }
 }
 
+/// A lane that takes up the committed set after a loss would count such a child as ended, and close what it has to say.
+#[tokio::test(start_paused = true)]
+async fn a_set_names_the_children_of_a_consumed_shard_before_their_rows_are_made() {
+    let ended = |number: i64, row: Item| match number {
+        0 => row
+            .with(attribute::CHECKPOINT, Value::string("SHARD_END"))
+            .with(attribute::CHILDREN, Value::Ss(["shardId-000000000001", "shardId-000000000007"].map(Into::into).into())),
+        _ => row,
+    };
+    let mut fleet = Fleet::new(2, ended).await;
+    fleet.tick().await;
+    let set = fleet.control.committed.clone().unwrap().sources;
+    let names: Vec<&str> = set.keys().map(|id| id.shard.as_str()).collect();
+    assert_eq!(names, ["shardId-000000000001", "shardId-000000000007"]);
+}
+
 /// Its records are still to come: lanes would have closed what they belong to.
 #[tokio::test(start_paused = true)]
 async fn a_stuck_source_is_put_out_unless_records_it_cut_may_not_be_emitted() {
