@@ -69,7 +69,10 @@ impl Snapshots {
     /// # Errors
     /// The table failed.
     pub async fn store(&self, snapshot: &Snapshot) -> Result<(), TableError> {
-        let pieces: Vec<&[u8]> = snapshot.bytes.chunks(CHUNK_BYTES).collect();
+        // One piece at least: nothing stored would be nothing to find.
+        let rest = snapshot.bytes.len().min(CHUNK_BYTES);
+        let (first, rest) = snapshot.bytes.split_at(rest);
+        let pieces: Vec<&[u8]> = std::iter::once(first).chain(rest.chunks(CHUNK_BYTES)).collect();
         // The first piece says how many there are and is put last: seeing it means all are there.
         for (index, piece) in pieces.iter().enumerate().rev() {
             let item = Item::new()

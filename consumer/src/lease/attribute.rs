@@ -54,6 +54,8 @@ pub const DATA: [&str; 4] = ["fs_data0", "fs_data1", "fs_data2", "fs_data3"];
 pub const STATUS: [&str; 4] = ["fs_status0", "fs_status1", "fs_status2", "fs_status3"];
 /// Floor under the watermark of a kind after a return, by kind, epoch milliseconds.
 pub const FLOOR: [&str; 4] = ["fs_floor0", "fs_floor1", "fs_floor2", "fs_floor3"];
+/// How often the source has asked to come back; a floor answers one of these times and no other.
+pub const ASKED: &str = "fs_asked";
 /// Event time that every lane of an exchange shard has judged and said, by kind, epoch milliseconds.
 pub const REACHED: [&str; 4] = ["fs_reached0", "fs_reached1", "fs_reached2", "fs_reached3"];
 /// An operator's decision about the shard: its number and what it says (see `crate::resolve`).

@@ -107,6 +107,8 @@ pub struct LeaseRow {
     pub status: [Status; 4],
     /// Floors by kind.
     pub floor: [Option<i64>; 4],
+    /// How often the source has asked to come back.
+    pub asked: i64,
     /// Of an exchange shard: event time that its slowest lane has judged and said, by kind, epoch milliseconds.
     pub reached: [Option<i64>; 4],
     /// An operator's last decision about the shard; used already when its number is not above `resolved`.
@@ -187,6 +189,7 @@ impl LeaseRow {
                 None => Status::initial(kind),
             }),
             floor: attribute::FLOOR.map(|name| item.number(name)),
+            asked: item.number(attribute::ASKED).unwrap_or_default(),
             reached: attribute::REACHED.map(|name| item.number(name)),
             resolution: match item.string(attribute::RESOLVE) {
                 None => None,

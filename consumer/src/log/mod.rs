@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(crate) use put::put_all_within;
 pub use put::{PutError, put_all};
 
 use crate::shard::{Position, SequenceNumber, Shard, ShardId};

@@ -22,6 +22,9 @@ pub enum PutError {
     /// The caller's token was cancelled (lease lost, or the process ends at once).
     #[error("cancelled before every record was acknowledged")]
     Cancelled,
+    /// Given up for now: see [`put_all_within`].
+    #[error("not every record was acknowledged within {0:?}")]
+    Late(Duration),
     /// A record can never be accepted.
     #[error(transparent)]
     Refused(#[from] LogError),
@@ -75,6 +78,19 @@ pub async fn put_all(
         pause = if progressed { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
     }
     Ok(())
+}
+
+/// [`put_all`] for a caller that has other things to do: gives up after `limit` with [`PutError::Late`]. Some of the records
+/// may be in the stream then, and more may still come into it.
+pub(crate) async fn put_all_within(
+    log: &dyn Log,
+    stream: &str,
+    entries: Vec<Entry>,
+    stop: &CancellationToken,
+    limit: Duration,
+) -> Result<(), PutError> {
+    let put = put_all(log, stream, entries, stop, |_| {});
+    tokio::time::timeout(limit, put).await.unwrap_or(Err(PutError::Late(limit)))
 }
 
 /// How many of the first entries fit one request; at least one.

@@ -332,28 +332,31 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         }
         loop {
             let row = self.task.lease.refresh().await?;
-            let mut waiting = false;
-            for kind in (0..kinds.len()).filter(|kind| out(&row, *kind)) {
-                waiting = true;
-                if row.status[kind] == Status::Idle {
-                    let ask = Value::number(Status::Return.code());
-                    let update = Update::new().set(attribute::STATUS[kind], ask);
-                    match self.task.lease.write(update, Condition::None).await {
-                        Ok(()) | Err(LeaseError::Refused) => {}
-                        Err(e) => return Err(e.into()),
-                    }
-                }
-            }
-            if !waiting {
+            if !(0..kinds.len()).any(|kind| out(&row, kind)) {
                 let floors = row.floor.map(|floor| floor.unwrap_or(i64::MIN));
                 self.mapper.raise(&mut self.state, &Watermarks::from_slice(&floors));
                 return Ok(false);
             }
+            let idle = |kind: &usize| out(&row, *kind) && row.status[*kind] == Status::Idle;
+            self.ask(&row, (0..kinds.len()).filter(idle)).await?;
             tokio::select! {
                 biased;
                 () = self.task.lease.lost().cancelled() => return Err(LeaseError::Lost.into()),
                 () = tokio::time::sleep(self.task.timing.poll) => {}
             }
+        }
+    }
+
+    /// Asks for the kinds to count again.
+    async fn ask(&self, row: &LeaseRow, mut kinds: impl Iterator<Item = usize>) -> Result<(), DriveError> {
+        let Some(first) = kinds.next() else { return Ok(()) };
+        let ask = Update::new().set(attribute::ASKED, Value::number(row.asked.saturating_add(1)));
+        let ask = std::iter::once(first).chain(kinds).fold(ask, |update, kind| {
+            update.set(attribute::STATUS[kind], Value::number(Status::Return.code()))
+        });
+        match self.task.lease.write(ask, Condition::None).await {
+            Ok(()) | Err(LeaseError::Refused) => Ok(()),
+            Err(e) => Err(e.into()),
         }
     }
 

@@ -101,6 +101,10 @@ pub(crate) enum DriveError {
     Semantics { n: u64, cut: u32, ours: u32 },
     #[error("batch {n} took aggregates apart in a way (code {code}) this program does not know")]
     Aggregation { n: u64, code: u32 },
+    #[error("no source set is committed yet, and lanes that lost records close nothing before they have one")]
+    NoSourceSet,
+    #[error("the committed source set cannot be read: {0}; a newer version of this program wrote it, or it is damaged")]
+    SourceSet(crate::exchange::EnvelopeError),
     #[error("the stage panicked")]
     Panicked,
     #[error(

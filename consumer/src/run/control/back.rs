@@ -18,7 +18,7 @@ use crate::table::{Condition, TableError, Update, Value};
 
 impl SourceControl {
     /// Lets every source back that asks and that all lanes wait for.
-    pub(super) async fn let_back(&self, rows: &[LeaseRow]) -> Result<(), DriveError> {
+    pub(super) async fn let_back(&mut self, rows: &[LeaseRow]) -> Result<(), DriveError> {
         let kinds = self.plan.kinds.count();
         let asking: Vec<(&ShardId, usize)> = open(rows)
             .flat_map(|row| (0..kinds).map(move |kind| (row, kind)))
@@ -29,6 +29,10 @@ impl SourceControl {
             return Ok(());
         }
         let rows = self.read().await?;
+        // After the look, too: what another leader has committed may have told the lanes not to wait any more.
+        if self.latest().await? != self.committed {
+            return self.begin().await;
+        }
         // After the look: a row that was deleted before it is noted.
         let passed = passed::read(&*self.table, &self.state).await?;
         let floors: Vec<i64> = (0..kinds).map(|kind| floor(&rows, kind, passed[kind])).collect();
@@ -48,8 +52,9 @@ impl SourceControl {
         Ok(rows.map(|row| (row.shard.clone(), row)).collect())
     }
 
-    /// Whoever asks cuts nothing until it is answered. Data cut since the look means that another leader let the source
-    /// back and it asks anew, of lanes that may have gone past this floor.
+    /// Whoever asks cuts nothing until it is answered. One that was let back since the look, by another leader, and asks
+    /// anew, asks of lanes that may have gone past this floor: it has asked once more, or cut data. So a write that lands
+    /// late answers nobody.
     async fn floor_for(&self, row: &LeaseRow, kind: usize, floor: i64) -> Result<(), DriveError> {
         let mut update = Update::new().set(attribute::STATUS[kind], Value::number(Status::Live.code()));
         if floor > i64::MIN {
@@ -57,6 +62,10 @@ impl SourceControl {
         }
         let asked = Condition::All(vec![
             Condition::Equals(attribute::STATUS[kind], Value::number(Status::Return.code())),
+            match row.asked {
+                0 => Condition::Absent(attribute::ASKED),
+                seen => Condition::Equals(attribute::ASKED, Value::number(seen)),
+            },
             data_as_seen(row, kind),
         ]);
         match self.table.update(&self.leases, row.shard.as_str(), update, asked).await {
@@ -70,16 +79,18 @@ impl SourceControl {
 
 /// Where sources of a kind come back that are not live now; `passed` is how far those went whose rows are gone.
 fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, passed: Option<i64>) -> i64 {
-    let live = rows.values().filter(|row| holds_back(row, kind)).filter_map(|row| mark(rows, row, kind)).min();
+    let live = rows.values().filter(|row| holds_back(rows, row, kind)).filter_map(|row| mark(rows, row, kind)).min();
     // With nobody live, the lanes have closed up to the last that was; which one it was is not known any more.
     let furthest = || rows.values().filter_map(|row| mark(rows, row, kind)).max().max(passed).unwrap_or(i64::MIN);
     live.unwrap_or_else(furthest)
 }
 
-/// Whether lanes wait for the source of this row.
-fn holds_back(row: &LeaseRow, kind: usize) -> bool {
+/// Whether lanes wait for the source of this row. Its first owner puts it out where a parent was out at its end.
+fn holds_back(rows: &BTreeMap<ShardId, LeaseRow>, row: &LeaseRow, kind: usize) -> bool {
     let ended = row.checkpoint == Checkpoint::ShardEnd || row.cut.as_ref().is_some_and(|cut| cut.end);
-    row.status[kind] == Status::Live && !ended
+    let mut parents = row.parents.iter().filter_map(|parent| rows.get(parent));
+    let counted = row.cut.is_some() || parents.all(|parent| parent.status[kind] == Status::Live);
+    row.status[kind] == Status::Live && counted && !ended
 }
 
 /// The watermark lanes have of a source at most: its last cut's, its floor, or, before its first cut, where the parents

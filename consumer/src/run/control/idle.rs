@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::{SourceControl, all, data_as_seen, open};
+use super::{SourceControl, all, consumed, data_as_seen, open};
 use crate::exchange::Status;
 use crate::lease::{LeaseRow, attribute};
 use crate::run::DriveError;
@@ -27,7 +27,10 @@ impl SourceControl {
     /// Puts out the sources that are idle at their tip, or stuck.
     pub(super) async fn judge(&mut self, rows: &[LeaseRow]) -> Result<(), DriveError> {
         let mut out = Vec::new();
-        for row in open(rows) {
+        // Nobody reads a shard before its parents' end; they hold lanes back for it.
+        let consumed = consumed(rows);
+        let read = |row: &&LeaseRow| row.parents.iter().filter_map(|parent| consumed.get(parent)).all(|consumed| *consumed);
+        for row in open(rows).filter(read) {
             out.extend(self.idle(row).into_iter().map(|kind| (row, kind)));
         }
         all(out.into_iter().map(|(row, out)| self.put_out(row, out).boxed()).collect()).await
@@ -51,7 +54,10 @@ impl SourceControl {
             return Vec::new();
         }
         let n = row.cut.as_ref().map_or(0, |cut| i64::try_from(cut.n).unwrap_or(i64::MAX));
-        let stuck = self.still(row, "cut", n) >= self.plan.stuck_after;
+        // By its heartbeats an owner says that it still reads at the tip and finds nothing. One whose reads fail, or who is
+        // gone, says nothing: what lies unread in its shard must not be late when it is back.
+        let unheard = self.still(row, "cut", n);
+        let stuck = unheard >= self.plan.stuck_after;
         // Records that are cut and perhaps not emitted will still come: lanes must not go past them.
         let emitted = row.pending.is_none() || row.cut.as_ref().is_none_or(|cut| cut.records == 0);
         // A source that is back, or on its way, gets its time anew for every kind: else one kind could be put out again
@@ -62,7 +68,8 @@ impl SourceControl {
         let mut out = Vec::new();
         for (kind, what) in WHAT.into_iter().enumerate().take(self.plan.kinds.count()) {
             let seen = row.data[kind].saturating_mul(256).saturating_add(statuses);
-            let quiet = self.still(row, what, seen) >= self.plan.idle_after && !asking;
+            let silent = self.still(row, what, seen).saturating_sub(unheard);
+            let quiet = silent >= self.plan.idle_after && !asking;
             if row.status[kind] == Status::Live && emitted && (stuck || (quiet && row.at_tip)) {
                 out.push(Out { kind, stuck });
             }

@@ -93,6 +93,15 @@ impl Fleet {
         items.iter().map(|item| LeaseRow::read(item).unwrap().unwrap()).collect()
     }
 
+    /// Every owner makes a cut without records.
+    async fn beat(&self, n: u64) {
+        for row in self.rows().await {
+            let cut = Cut { n, ..row.cut.unwrap() };
+            let beat = Update::new().set(attribute::CUT, Value::B(cut.encode_bytes()));
+            self.meter.update(&self.leases, row.shard.as_str(), beat, Condition::None).await.unwrap();
+        }
+    }
+
     async fn tick(&mut self) {
         self.control.tick(&self.rows().await, &CancellationToken::new()).await.unwrap();
     }
@@ -193,10 +202,59 @@ async fn a_fleet_that_falls_silent_is_put_out_in_one_short_pass() {
     let mut fleet = Fleet::new(1_000, |_, row| row).await;
     fleet.tick().await;
     tokio::time::sleep(IDLE_AFTER).await;
+    fleet.beat(2).await;
     let began = Instant::now();
     fleet.tick().await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Idle));
+}
+
+/// Its reads failed, or it had no owner, for `idle_after`: it was put out as idle, and all that lay in its shard was late.
+#[tokio::test(start_paused = true)]
+async fn a_source_nobody_hears_of_is_not_idle() {
+    let mut fleet = Fleet::new(2, |_, row| row).await;
+    fleet.tick().await;
+    tokio::time::sleep(IDLE_AFTER * 4).await;
+    fleet.tick().await;
+    assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Live));
+    // Back, and nothing there: that it was silent before counts as little.
+    fleet.beat(2).await;
+    fleet.tick().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fleet.beat(3).await;
+    fleet.tick().await;
+    assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Idle));
+}
+
+/// Lanes stood still for as long as the parent's backlog took, and after `stuck_after` the child was put out, so that all
+/// since the reshard was late.
+#[tokio::test(start_paused = true)]
+async fn a_child_is_in_no_set_and_never_stuck_before_its_parents_end() {
+    let child = |number: i64, mut row: Item| {
+        if number == 1 {
+            row.set(attribute::PARENTS, Value::Ss(["shardId-000000000000"].map(String::from).into()));
+            [attribute::CUT, attribute::DATA[0]].into_iter().for_each(|name| row.remove(name));
+        }
+        row
+    };
+    let mut fleet = Fleet::new(2, child).await;
+    for n in 2..200 {
+        fleet.tick().await;
+        let named = fleet.control.committed.as_ref().map(|set| set.sources.len());
+        assert_eq!(named, Some(1));
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let parent = &fleet.rows().await[0];
+        let cut = Cut { n, ..parent.cut.clone().unwrap() };
+        let beat = Update::new().set(attribute::CUT, Value::B(cut.encode_bytes()));
+        fleet.meter.update(&fleet.leases, parent.shard.as_str(), beat, Condition::None).await.unwrap();
+    }
+    assert_eq!(fleet.rows().await[1].status[0], Status::Live);
+    let end = Update::new().set(attribute::CHECKPOINT, Value::string("SHARD_END"));
+    fleet.meter.update(&fleet.leases, "shardId-000000000000", end, Condition::None).await.unwrap();
+    fleet.tick().await;
+    let set = fleet.control.committed.clone().unwrap().sources;
+    let names: Vec<&str> = set.keys().map(|id| id.shard.as_str()).collect();
+    assert_eq!(names, ["shardId-000000000001"]);
 }
 
 /// Above some 5,700 sources no source set fitted the item, and none was ever committed again.
@@ -211,4 +269,46 @@ async fn the_source_set_of_ten_thousand_sources_fits_its_item() {
     fleet.control.begin().await.unwrap();
     assert_eq!(fleet.control.committed, committed, "a new leader reads it");
     assert_eq!(committed.map(|control| control.sources.len()), Some(10_000));
+}
+
+/// A leader's write that landed a minute late let the source back at the floor of an earlier time it asked; meanwhile it
+/// had lost its state to a new owner, was told out, and lanes had closed what it then spoke of.
+#[tokio::test(start_paused = true)]
+async fn a_floor_answers_the_time_the_source_asked_and_no_later_one() {
+    let returns = |row: Item| {
+        row.with(attribute::STATUS[0], Value::number(Status::Return.code())).with(attribute::ASKED, Value::number(4))
+    };
+    let mut fleet = Fleet::new(2, |number, row| if number == 1 { returns(row) } else { row }).await;
+    let rows = fleet.rows().await;
+    let set = fleet.control.set(&rows);
+    fleet.control.commit(set).await.unwrap();
+    let (meter, leases) = (Arc::clone(&fleet.meter), fleet.leases.clone());
+    let meanwhile = async {
+        // After the scan, which is answered at 5 ms, and before the write.
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        let again = Update::new().set(attribute::ASKED, Value::number(5));
+        meter.update(&leases, rows[1].shard.as_str(), again, Condition::None).await.unwrap();
+    };
+    let (done, ()) = tokio::join!(fleet.control.let_back(&rows), meanwhile);
+    done.unwrap();
+    assert_eq!(fleet.rows().await[1].status[0], Status::Return);
+    fleet.control.let_back(&fleet.rows().await).await.unwrap();
+    assert_eq!(fleet.rows().await[1].status[0], Status::Live, "the next look finds it as it is");
+}
+
+/// One that slept and is no leader any more knows of no set since its own, by which lanes may have gone on.
+#[tokio::test(start_paused = true)]
+async fn no_floor_is_given_on_the_word_of_a_set_that_is_not_the_latest() {
+    let returns = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
+    let mut fleet = Fleet::new(2, |number, row| if number == 1 { returns(row) } else { row }).await;
+    let rows = fleet.rows().await;
+    let set = fleet.control.set(&rows);
+    fleet.control.commit(set.clone()).await.unwrap();
+    let ours = fleet.control.committed.clone();
+    let told = set.into_iter().map(|(id, _)| (id, vec![Status::Idle])).collect();
+    fleet.control.commit(told).await.unwrap();
+    fleet.control.committed = ours;
+    fleet.control.let_back(&rows).await.unwrap();
+    assert_eq!(fleet.rows().await[1].status[0], Status::Return);
+    assert_eq!(fleet.control.committed.as_ref().map(|set| set.number), Some(2), "it knows now");
 }

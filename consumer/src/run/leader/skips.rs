@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::commit::STATE_KEY;
 use crate::exchange::Lanes;
 use crate::lease::{Checkpoint, LeaseRow};
-use crate::log::{Log, put_all};
+use crate::log::{Log, put_all_within};
 use crate::metrics::EngineMetrics;
-use crate::run::DriveError;
+use crate::run::{DriveError, control};
 use crate::shard::ShardId;
 use crate::skip::{LaneShard, SkipRecords, all_reached};
 use crate::table::{Condition, Item, Table, TableError, TableName, Value};
@@ -190,7 +190,7 @@ impl SkipControl {
             return Ok(());
         }
         let count = entries.len();
-        put_all(&*self.log, &self.plan.stream, entries, stop, |_| {}).await?;
+        put_all_within(&*self.log, &self.plan.stream, entries, stop, control::PUT_LIMIT).await?;
         self.metrics.skips_put(&self.plan.stream, count);
         self.acknowledged.clone_from(&self.stuck);
         Ok(())
