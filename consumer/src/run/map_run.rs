@@ -351,9 +351,9 @@ impl<'a, M: Mapper> MapRun<'a, M> {
     async fn ask(&self, row: &LeaseRow, mut kinds: impl Iterator<Item = usize>) -> Result<(), DriveError> {
         let Some(first) = kinds.next() else { return Ok(()) };
         let ask = Update::new().set(attribute::ASKED, Value::number(row.asked.saturating_add(1)));
-        let ask = std::iter::once(first).chain(kinds).fold(ask, |update, kind| {
-            update.set(attribute::STATUS[kind], Value::number(Status::Return.code()))
-        });
+        let ask = std::iter::once(first)
+            .chain(kinds)
+            .fold(ask, |update, kind| update.set(attribute::STATUS[kind], Value::number(Status::Return.code())));
         match self.task.lease.write(ask, Condition::None).await {
             Ok(()) | Err(LeaseError::Refused) => Ok(()),
             Err(e) => Err(e.into()),

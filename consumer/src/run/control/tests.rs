@@ -115,9 +115,10 @@ impl Fleet {
 #[tokio::test(start_paused = true)]
 async fn a_set_names_the_children_of_a_consumed_shard_before_their_rows_are_made() {
     let ended = |number: i64, row: Item| match number {
-        0 => row
-            .with(attribute::CHECKPOINT, Value::string("SHARD_END"))
-            .with(attribute::CHILDREN, Value::Ss(["shardId-000000000001", "shardId-000000000007"].map(Into::into).into())),
+        0 => row.with(attribute::CHECKPOINT, Value::string("SHARD_END")).with(
+            attribute::CHILDREN,
+            Value::Ss(["shardId-000000000001", "shardId-000000000007"].map(Into::into).into()),
+        ),
         _ => row,
     };
     let mut fleet = Fleet::new(2, ended).await;
@@ -305,7 +306,7 @@ async fn no_floor_is_given_on_the_word_of_a_set_that_is_not_the_latest() {
     let set = fleet.control.set(&rows);
     fleet.control.commit(set.clone()).await.unwrap();
     let ours = fleet.control.committed.clone();
-    let told = set.into_iter().map(|(id, _)| (id, vec![Status::Idle])).collect();
+    let told = set.into_keys().map(|id| (id, vec![Status::Idle])).collect();
     fleet.control.commit(told).await.unwrap();
     fleet.control.committed = ours;
     fleet.control.let_back(&rows).await.unwrap();
