@@ -76,7 +76,7 @@ MUTATIONS = [
     (workloads.rollout, "one replica", put(DETECT, "spec/replicas", 1)),
     (
         workloads.leaving,
-        "the kill comes while a hand-over runs",
+        "the kill comes while a command is answered",
         put(DETECT, f"{POD}/terminationGracePeriodSeconds", 30),
     ),
     (

@@ -84,8 +84,11 @@ def longest_leave(name):
         body = fact("src/collect/options.rs", r"body_timeout: Duration::from_secs\((\d+)\)")
         records = fact("src/collect/batcher.rs", r"deadline: Duration::from_secs\((\d+)\)")
         return int(body) + int(records)
-    # The leader finishes a hand-over that takes longer.
-    return int(fact("consumer/src/run/config.rs", r"hand_over: seconds\((\d+)\)"))
+    # The leader finishes a hand-over that takes longer. Only then is the admin port closed, behind what it is answering.
+    away = int(fact("consumer/src/run/config.rs", r"hand_over: seconds\((\d+)\)"))
+    command = ("BODY", "PUT")
+    limits = [fact("src/admin/operator/routes.rs", rf"const {n}: Duration = Duration::from_secs\((\d+)\)") for n in command]
+    return away + sum(map(int, limits))
 
 
 def probe_paths():
