@@ -10,7 +10,7 @@ import json, os, pathlib, subprocess, time, urllib.error, urllib.request
 from proxy import Proxy
 from template import Stack
 
-PATIENCE = 90
+PATIENCE = 180
 CONSUMER = "flowshift"
 TARGETS = {"kinesis": ("Kinesis_20131202", "1.1"), "dynamodb": ("DynamoDB_20120810", "1.0")}
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_REGION": "us-east-1"}
@@ -116,7 +116,10 @@ class Job:
         config = ["--config", self.settings("operator")]
         environment = {**os.environ, **ENVIRONMENT}
         command = [self.flowshift, *arguments, *config]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE).stdout
+        try:
+            return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE).stdout
+        except subprocess.TimeoutExpired as error:
+            raise Stopped(f"not within {PATIENCE} s: flowshift {' '.join(arguments)}") from error
 
     def until(self, what, done):
         deadline = time.monotonic() + PATIENCE
