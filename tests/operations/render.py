@@ -8,7 +8,7 @@ import itertools, os, pathlib, re, tempfile
 
 import yaml
 
-from report import ROOT, Skip, relative, run, tool
+from report import ROOT, Skip, relative, run, skip, tool
 
 K8S = ROOT / "k8s"
 RELEASE = K8S / "release"
@@ -30,7 +30,10 @@ def kustomize(folder):
     try:
         command = [tool("kubectl", "FLOWSHIFT_KUBECTL"), "kustomize"]
     except Skip:
-        command = [tool("kustomize"), "build"]
+        try:
+            command = [tool("kustomize"), "build"]
+        except Skip:
+            raise Skip("neither kubectl nor kustomize") from None
     ok, said = run(*command, folder)
     if not ok:
         raise RuntimeError(f"kustomize {folder}: {said}")
@@ -71,7 +74,8 @@ def every():
     try:
         overlays = sorted(p.parent for p in K8S.glob("overlays/*/kustomization.yaml"))
         renders = [(relative(folder), kustomize(folder)) for folder in [K8S / "base", *overlays]]
-    except Skip:
+    except Skip as why:
+        skip("render", f"only k8s/release is checked: {why}")
         return [(relative(path), objects(path.read_text())) for path in sorted(RELEASE.glob("*.yaml"))]
     renders += [(name, combine(layout, components)) for name, layout, components in combinations()]
     return [(name, objects(text)) for name, text in renders]
