@@ -95,6 +95,81 @@ fn the_oracle_sees_a_single_lost_record() {
     assert!(seeds::run_one(1, lose).unwrap().is_err(), "a lost record was not seen");
 }
 
+/// What the count of each key alone cannot see: a record that is counted, and late, and should not be.
+#[test]
+fn the_oracle_sees_a_single_record_that_is_late_without_a_reason() {
+    let late = async |mut world: World| {
+        world.calm_without_silence().await;
+        world.finish().await?;
+        world.judge().await?;
+        let mut counters = world.counters().await?;
+        let (name, n) = counters.iter_mut().find(|(name, _)| name.starts_with("c ")).unwrap();
+        *n -= 1;
+        let key = name.rsplit(' ').next().unwrap().to_owned();
+        *counters.entry(format!("late {key}")).or_default() += 1;
+        world.every_record_is_counted_once(&counters)?;
+        Ok(world.every_record_is_late_only_by_the_account(&counters, &world.floors()))
+    };
+    let seen = seeds::run_one(1, late).unwrap();
+    assert!(seen.is_err(), "a record that was made late was not seen");
+}
+
+#[test]
+fn without_silence_each_key_has_as_many_late_records_as_its_shards_themselves_say() {
+    let calm = async |mut world: World| {
+        world.calm_without_silence().await;
+        world.finish().await?;
+        world.judge_that_nobody_had_to_wait().await
+    };
+    let test = "without_silence_each_key_has_as_many_late_records_as_its_shards_themselves_say";
+    seeds::hold(test, &seeds::wanted(20), calm);
+}
+
+/// It was put out as idle at its tip, and its whole backlog was late when it could be read again.
+#[test]
+fn a_source_whose_reads_fail_is_waited_for_and_its_backlog_is_not_late() {
+    let unreadable = async |mut world: World| {
+        world.a_shard_cannot_be_read_for_a_while().await;
+        world.finish().await?;
+        world.judge_that_nobody_had_to_wait().await
+    };
+    seeds::hold("a_source_whose_reads_fail_is_waited_for_and_its_backlog_is_not_late", &seeds::wanted(20), unreadable);
+}
+
+/// Children that nobody reads yet froze the lanes, were put out as stuck, and all of them was late.
+#[test]
+fn children_wait_for_a_parents_backlog_without_holding_lanes_and_are_not_late() {
+    let behind = async |mut world: World| {
+        world.a_reshard_behind_a_backlog().await?;
+        world.finish().await?;
+        world.judge_that_nobody_had_to_wait().await
+    };
+    let test = "children_wait_for_a_parents_backlog_without_holding_lanes_and_are_not_late";
+    seeds::hold(test, &seeds::wanted(20), behind);
+}
+
+#[test]
+fn what_comes_while_all_mappers_are_gone_is_not_late() {
+    let gone = async |mut world: World| {
+        world.mappers_gone_for_a_while().await;
+        world.finish().await?;
+        world.judge_that_nobody_had_to_wait().await
+    };
+    seeds::hold("what_comes_while_all_mappers_are_gone_is_not_late", &seeds::wanted(20), gone);
+}
+
+/// A later set came before the one that was put for them, which they then dropped: they closed nothing any more.
+#[test]
+fn lanes_that_wait_for_a_source_set_get_one_although_the_leader_commits_another_meanwhile() {
+    let late = async |mut world: World| {
+        world.lanes_are_told_late().await?;
+        world.finish().await?;
+        world.judge_that_nobody_had_to_wait().await
+    };
+    let test = "lanes_that_wait_for_a_source_set_get_one_although_the_leader_commits_another_meanwhile";
+    seeds::hold(test, &seeds::wanted(20), late);
+}
+
 #[test]
 fn a_seed_tells_the_same_story_every_time() {
     let story = |seed| {

@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use flowshift_consumer::commit::{Chunks, Part};
+use flowshift_consumer::exchange::Status;
 use flowshift_consumer::lease::{Checkpoint, LeaseRow, attribute};
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Log, StreamId};
+use flowshift_consumer::shard::ShardId;
 use flowshift_consumer::table::memory::MemoryTable;
 use flowshift_consumer::table::{Condition, Item, Table, TableError, TableName, Update};
 
 use super::Violations;
 use super::account::{Floor, Floors};
+use super::job::KINDS;
 use super::world::{EPOCH_MS, INPUT, tables};
 
 /// What outlives rows.
@@ -28,6 +31,8 @@ pub(crate) struct Ledger {
     ended: BTreeSet<(String, String)>,
     /// Floors that sources of the input were given.
     pub(crate) floors: Floors,
+    /// Sources of the input that the leader put out, with the kind, one for each time.
+    pub(crate) put_out: Vec<(ShardId, usize)>,
 }
 
 /// One worker's view of the tables, watched.
@@ -81,7 +86,10 @@ impl Audited {
         }
         if table.name == tables().leases(INPUT).name {
             let given = Floor::of_write(&old, &new);
-            self.books.lock().unwrap().floors.entry(new.shard.clone()).or_default().extend(given);
+            let out = |kind: &usize| old.status[*kind] == Status::Live && new.status[*kind] == Status::Idle;
+            let mut ledger = self.books.lock().unwrap();
+            ledger.floors.entry(new.shard.clone()).or_default().extend(given);
+            ledger.put_out.extend((0..KINDS).filter(out).map(|kind| (new.shard.clone(), kind)));
         }
         let committed = [attribute::CHECKPOINT, attribute::MANIFEST, attribute::CUT, attribute::PENDING];
         let committed = committed.iter().any(|name| before.and_then(|b| b.get(name)) != after.get(name));

@@ -1,7 +1,7 @@
 //! The simulated world, shared by the simulation and by the proof that its oracle can fail (`tests/planted`).
 //!
 //! `world` makes streams, tables and workers and keeps the books; `storm` does to them what can go wrong, `ambush` where it
-//! hurts, `expiry`, `trim` and `retention` what retention does, `stuck` a shard that stands still; `port` (with `push` for
+//! hurts, `expiry`, `trim` and `retention` what retention does, `stuck` a shard that stands still, `waits` sources that must be waited for; `port` (with `push` for
 //! subscriptions) is a worker's way to the services, where calls fail; `audit` watches every row that is written; `job` is
 //! the small job that runs (its stages may panic: `trips`); `oracle` judges at the end, knowing only what was put into the
 //! input stream, and `account` what of it must be late. `seeds` runs many of them.
@@ -21,6 +21,7 @@ pub(crate) mod storm;
 pub(crate) mod stuck;
 pub(crate) mod trim;
 pub(crate) mod trips;
+pub(crate) mod waits;
 pub(crate) mod world;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -44,6 +44,15 @@ impl World {
         Ok(lanes)
     }
 
+    /// The last step of a kind that every committed lane has told.
+    pub(crate) async fn told(&self, kind: usize) -> Result<i64, String> {
+        let parts = self.parts(EXCHANGE).await?;
+        let lanes = parts.iter().filter(|(key, _)| key.starts_with("lane-"));
+        let told = |bytes: &bytes::Bytes| String::from_utf8_lossy(bytes).split([' ', '\n']).nth(kind)?.parse().ok();
+        let told: Option<Vec<i64>> = lanes.map(|(_, bytes)| told(bytes)).collect();
+        Ok(told.ok_or("lane state")?.into_iter().min().unwrap_or(i64::MIN))
+    }
+
     /// The counters of all committed lanes, summed.
     pub(crate) async fn counters(&self) -> Result<Counts, String> {
         let mut all = Counts::new();

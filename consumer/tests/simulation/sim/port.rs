@@ -1,10 +1,12 @@
 //! A worker's way to the world: every call may fail, be late, lose its answer, or take effect long after it was given up.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use flowshift_consumer::exchange::{Envelope, Message};
 use flowshift_consumer::lease::attribute;
 use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{ConsumerId, Entry, Log, LogError, Page, ReadToken, Record, StreamId, Subscription};
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 
 use super::ambush::{self, Ambush, Moment, Strike};
 use super::push::Pushed;
+use super::world::INPUT;
 
 /// A rate of faults at which every call is refused without effect.
 pub(crate) const ALL_REFUSED: u64 = 3_000;
@@ -49,6 +52,20 @@ impl Faults {
 /// Where the streams input, exchange and evidence begin by now, epoch milliseconds.
 pub(crate) type Horizons = Arc<[AtomicI64; 3]>;
 
+/// What is wrong with the reads of a shard of the input, whoever reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hindrance {
+    Fails,
+    /// Each record takes so long, unless it is the last. Subscriptions are not slowed down.
+    Slow(Duration),
+}
+
+/// The shards of the input whose reads are hindered.
+pub(crate) type Hindered = Arc<Mutex<BTreeMap<ShardId, Hindrance>>>;
+
+/// Until when the puts of source sets for lanes that lost records are held up.
+pub(crate) type HeldUp = Arc<Mutex<Option<Instant>>>;
+
 /// A worker's way to the world.
 pub(crate) struct Port {
     pub(crate) table: Arc<dyn Table>,
@@ -58,6 +75,8 @@ pub(crate) struct Port {
     pub(crate) faults: Faults,
     /// Records of a stream that arrived before this (epoch milliseconds) have expired.
     pub(crate) horizons: Horizons,
+    pub(crate) hindered: Hindered,
+    pub(crate) held_up: HeldUp,
     /// Every call from now on never returns: kill -9, seen from outside.
     pub(crate) dead: AtomicBool,
     /// Every call begun before this moment takes effect only after it: a paused process, a zombie.
@@ -160,9 +179,39 @@ impl Port {
         Ok(answers)
     }
 
+    /// What hinders reads of this shard.
+    pub(crate) fn hindrance(&self, stream: &str, shard: &ShardId) -> Option<Hindrance> {
+        if stream == INPUT { self.hindered.lock().unwrap().get(shard).copied() } else { None }
+    }
+
+    /// Reads behind what hinders.
+    async fn hindered_read(&self, stream: &str, token: &ReadToken) -> Result<Page, LogError> {
+        // As the memory log writes it.
+        let place = token.as_str().split_once(':').and_then(|(s, at)| Some((s.parse().ok()?, at.parse().ok()?)));
+        let (index, offset): (usize, usize) = place.ok_or_else(|| LogError::Invalid(token.as_str().to_owned()))?;
+        let hindrance = self.hindrance(stream, &ShardId::new(format!("shardId-{index:012}")));
+        if hindrance == Some(Hindrance::Fails) {
+            return Err(LogError::Unavailable("the shard cannot be read".into()));
+        }
+        let mut page = self.log.read(stream, token).await?;
+        if let Some(Hindrance::Slow(pause)) = hindrance
+            && page.records.len() > 1
+        {
+            tokio::time::sleep(pause).await;
+            page.records.truncate(1);
+            page.behind_ms = page.behind_ms.max(1);
+            page.next = Some(ReadToken::new(format!("{index}:{}", offset + 1)));
+        }
+        Ok(page)
+    }
+
     fn lost<T>() -> Result<T, TableError> {
         Err(TableError::Unavailable("answer lost".into()))
     }
+}
+
+fn catches_up(entry: &Entry) -> bool {
+    matches!(Envelope::decode(&entry.data), Ok(Message::Control(control)) if control.catch_up)
 }
 
 /// Does a write later, whoever asked for it is gone or not.
@@ -267,7 +316,7 @@ impl Log for Port {
     async fn read(&self, stream: &str, token: &ReadToken) -> Result<Page, LogError> {
         match self.read_fate(stream).await {
             Fate::Good => {
-                let mut page = self.log.read(stream, token).await?;
+                let mut page = self.hindered_read(stream, token).await?;
                 page.records.retain(|record| self.holds(stream, record));
                 Ok(page)
             }
@@ -298,12 +347,16 @@ impl Log for Port {
         let inner = self.log.subscribe(consumer, shard, position).await?;
         let Fate::Good = fate else { return Err(LogError::Unavailable("answer lost".into())) };
         let port = self.itself.upgrade().ok_or(LogError::Expired)?;
-        Ok(Box::new(Pushed { port, stream, inner }))
+        Ok(Box::new(Pushed { port, stream, shard: shard.clone(), inner }))
     }
     async fn append(&self, stream: &str, entries: &[Entry]) -> Result<Vec<Result<SequenceNumber, LogError>>, LogError> {
         let rate = self.of(stream, self.faults.puts);
         if rate == HALF_REFUSED {
             return self.append_half(stream, entries).await;
+        }
+        let held_up = *self.held_up.lock().unwrap();
+        if let Some(until) = held_up.filter(|_| entries.iter().any(catches_up)) {
+            tokio::time::sleep_until(until).await;
         }
         let fate = self.fate(rate, &ambush::of_append(entries)).await;
         // The records of one request take their places in any order.

@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use flowshift_consumer::log::{Event, LogError, Subscription};
+use flowshift_consumer::shard::ShardId;
 
-use super::port::{Fate, Port};
+use super::port::{Fate, Hindrance, Port};
 
 /// One subscription of a worker.
 pub(crate) struct Pushed {
     pub(crate) port: Arc<Port>,
     pub(crate) stream: String,
+    pub(crate) shard: ShardId,
     pub(crate) inner: Box<dyn Subscription>,
 }
 
@@ -19,6 +21,9 @@ impl Subscription for Pushed {
     async fn next(&mut self) -> Option<Result<Event, LogError>> {
         // First the event, then the pause of the process: a zombie is given what was sent while it slept.
         let event = self.inner.next().await?;
+        if self.port.hindrance(&self.stream, &self.shard) == Some(Hindrance::Fails) {
+            return Some(Err(LogError::Unavailable("the shard cannot be read".into())));
+        }
         match self.port.read_fate(&self.stream).await {
             Fate::Good => {}
             Fate::Refused => return Some(Err(LogError::Throttled)),

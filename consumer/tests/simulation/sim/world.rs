@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log};
 use flowshift_consumer::metrics::EngineMetrics;
 use flowshift_consumer::run::{Fetch, Reading, Tables, Timing, Worker, WorkerConfig};
-use flowshift_consumer::shard::{SequenceNumber, ShardId};
+use flowshift_consumer::shard::{SequenceNumber, Shard, ShardId};
 use flowshift_consumer::skip::SkipRecords;
 use flowshift_consumer::table::Table;
 use flowshift_consumer::table::memory::MemoryTable;
@@ -30,11 +30,12 @@ use tokio_util::sync::CancellationToken;
 use super::Violations;
 use super::account::{Floors, Put};
 use super::ambush::Ambush;
-use super::audit::{Audited, Books};
+use super::audit::{Audited, Books, Ledger};
 use super::job::{Broken, Count, KINDS, Sum};
 use super::judge::{Judge, Outside, skip_record};
-use super::port::{Faults, Horizons, Port};
+use super::port::{Faults, HeldUp, Hindered, Horizons, Port};
 use super::trips::Trips;
+use super::waits::IDLE_AFTER;
 
 pub(crate) const INPUT: &str = "input";
 pub(crate) const EXCHANGE: &str = "exchange";
@@ -78,6 +79,8 @@ pub(crate) struct World {
     /// A planted bug: reducers look at their clock.
     pub(crate) clocks: bool,
     pub(crate) horizons: Horizons,
+    pub(crate) hindered: Hindered,
+    pub(crate) held_up: HeldUp,
     /// Only records of the first feed kind, which no source has to ask back for.
     pub(crate) one_kind: bool,
     /// Which streams are read by enhanced fan-out.
@@ -112,6 +115,8 @@ impl World {
             wrap: None,
             clocks: false,
             horizons: Horizons::default(),
+            hindered: Hindered::default(),
+            held_up: HeldUp::default(),
             one_kind: false,
             trips: Trips::default(),
             ambush: None,
@@ -141,6 +146,8 @@ impl World {
             chance: Mutex::new(SmallRng::seed_from_u64(self.chance.random())),
             faults,
             horizons: Arc::clone(&self.horizons),
+            hindered: Arc::clone(&self.hindered),
+            held_up: Arc::clone(&self.held_up),
             dead: AtomicBool::new(false),
             frozen_until: Mutex::new(None),
             ambush: self.ambush.clone(),
@@ -221,6 +228,20 @@ impl World {
         }
     }
 
+    /// Puts a record into every open shard.
+    pub(crate) async fn produce_everywhere(&mut self) {
+        for shard in self.log.shards(INPUT).await.unwrap().into_iter().filter(|shard| !shard.closed) {
+            self.produce_into(&shard).await;
+        }
+    }
+
+    /// Puts a record into an open shard.
+    pub(crate) async fn produce_into(&mut self, shard: &Shard) {
+        let (put, data) = self.record();
+        let entry = Entry { partition_key: "here".into(), hash_key: Some(shard.range.start), data };
+        self.append(entry, vec![put]).await;
+    }
+
     fn record(&mut self) -> (Put, Bytes) {
         // The second feed kind is rare, so that sources go idle for it and come back.
         let kind = u8::from(self.chance.random_bool(0.06) && !self.one_kind);
@@ -243,9 +264,14 @@ impl World {
         self.put.insert(sequence, holds);
     }
 
+    /// What was seen to be written so far.
+    pub(crate) fn books(&self) -> MutexGuard<'_, Ledger> {
+        self.books.lock().unwrap()
+    }
+
     /// The floors that sources were given so far.
     pub(crate) fn floors(&self) -> Floors {
-        self.books.lock().unwrap().floors.clone()
+        self.books().floors.clone()
     }
 
     /// Everyone dies; a last worker without faults carries the input to its end.
@@ -285,7 +311,7 @@ fn timing() -> Timing {
         commit: seconds(4),
         batch: seconds(2),
         heartbeat: seconds(3),
-        idle_after: seconds(8),
+        idle_after: IDLE_AFTER,
         shard_sync: seconds(10),
         ..Timing::default()
     }
