@@ -87,7 +87,9 @@ def longest_leave(name):
     # The leader finishes a hand-over that takes longer. Only then is the admin port closed, behind what it is answering.
     away = int(fact("consumer/src/run/config.rs", r"hand_over: seconds\((\d+)\)"))
     command = ("BODY", "PUT")
-    limits = [fact("src/admin/operator/routes.rs", rf"const {n}: Duration = Duration::from_secs\((\d+)\)") for n in command]
+    limits = [
+        fact("src/admin/operator/routes.rs", rf"const {n}: Duration = Duration::from_secs\((\d+)\)") for n in command
+    ]
     return away + sum(map(int, limits))
 
 

@@ -38,8 +38,23 @@ def tool(name, variable=None):
 def run(*command, stdin=None, cwd=ROOT, env=None):
     """Runs a tool to its end: (whether it was content, what it said)."""
     env = {**os.environ, **(env or {})}
-    done = subprocess.run([str(c) for c in command], input=stdin, cwd=cwd, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [*interpreter(command[0]), *(str(c) for c in command)],
+        input=stdin,
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     return done.returncode == 0, (done.stdout + done.stderr).strip()
+
+
+def interpreter(path):
+    """The Python beside a script of ours: its first line names the folder it was installed in, which may have been moved."""
+    path = pathlib.Path(path)
+    if TOOLS not in path.parents or not path.read_bytes()[:2] == b"#!":
+        return []
+    return [str(path.with_name("python"))]
 
 
 def first(command, text):
