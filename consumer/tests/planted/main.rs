@@ -1,4 +1,4 @@
-//! The oracle of the simulation can fail: seven bugs are planted, and each is caught.
+//! The oracle of the simulation can fail: eight bugs are planted, and each is caught.
 //!
 //! Every test runs the same small seeds twice, without the bug (all clean) and with it (at least one fails), and says
 //! how many seeds caught it and what the first of them saw. Bugs at a seam are planted there ([`seam`]); where only
@@ -124,4 +124,18 @@ fn a_reader_that_uses_its_clock_is_caught() {
 #[test]
 fn restarting_numbers_without_a_new_epoch_is_caught() {
     caught_in_engine("planted::restart_n_without_a_new_epoch", &FEW, reset);
+}
+
+/// Violated: a source is idle only while its owner says that it reads at the tip and finds nothing.
+#[test]
+fn putting_a_waiting_source_out_is_caught() {
+    let unreadable = async |mut world: World| {
+        world.a_shard_cannot_be_read_for_a_while().await;
+        world.finish().await?;
+        // Whoever is put out comes back under a floor: that alone is not held against it here.
+        world.judge().await?;
+        let counters = world.counters().await?;
+        world.every_record_is_late_only_by_the_account(&counters, &sim::account::Floors::new())
+    };
+    caught_in_engine("planted::put_a_waiting_source_out", &FEW, unreadable);
 }
