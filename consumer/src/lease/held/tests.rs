@@ -247,3 +247,31 @@ fn a_commit_caught_by_a_blocked_runtime_does_not_hold_up_the_renewals() {
         assert_eq!(lease.row().await.unwrap().checkpoint.to_string(), "5");
     });
 }
+
+/// Two writes of others were taken for one of ours: the driver went on under the old fence, and nothing was restarted.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_evicted_and_given_back_between_two_renewals_is_a_new_lease() {
+    let memory = assigned("a").await;
+    let lease = acquire(&memory, "a").await.unwrap();
+    let evicted = crate::lease::evict(&*memory, &table(), &ShardId::new("s"), "a").await.unwrap();
+    assert_eq!(evicted, crate::lease::Evicted::Owner("a".into()));
+    let counter = memory.get(&table(), "s").await.unwrap().unwrap().number(attribute::COUNTER).unwrap();
+    let again = Update::new()
+        .set(attribute::OWNER, Value::string("a"))
+        .set(attribute::ASSIGNED, Value::string("a"))
+        .set(attribute::COUNTER, Value::number(counter + 1));
+    memory.update(&table(), "s", again, Condition::None).await.unwrap();
+    assert!(matches!(lease.renew().await, Err(LeaseError::Lost)));
+    acquire(&memory, "a").await.unwrap().renew().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_whose_caller_gave_up_leaves_a_counter_that_the_next_write_takes_over() {
+    let memory = assigned("a").await;
+    let lease = acquire(&memory, "a").await.unwrap();
+    let counter = lease.row().await.unwrap().counter;
+    let unheard = Update::new().set(attribute::COUNTER, Value::number(counter + 1));
+    memory.update(&table(), "s", unheard, Condition::None).await.unwrap();
+    lease.write(Update::new().set(attribute::CHECKPOINT, Value::string("5")), Condition::None).await.unwrap();
+    assert_eq!(lease.row().await.unwrap().counter, counter + 2);
+}

@@ -2,7 +2,8 @@
 //!
 //! A refusal means one of these, told apart by the row that came back with it:
 //! 1. our write went through and its answer was lost: the row already says what we wanted, and the counter is one on;
-//! 2. an earlier write of ours did (its caller gave up): committed attributes are as we know them, the counter is ahead;
+//! 2. an earlier write of ours did (its caller gave up): committed attributes are as we know them, the counter is one
+//!    on, and never more, since each write asks for the counter before it;
 //! 3. the leader began a hand-over: `checkpointOwner` is us now, the counter is ours: write again as the old owner;
 //! 4. the caller's own condition does not hold: the counter is ours, and nothing else changed hands;
 //! 5. anything else: the lease is gone.
@@ -219,7 +220,8 @@ impl Writer {
                 return Ok(owner);
             }
             let same = COMMITTED.iter().all(|name| current.get(name) == row.get(name));
-            if !mine || !same || found < counter {
+            // Two on, others wrote: an operator evicted us and the leader gave the lease back, say. It is a new lease.
+            if !mine || !same || !(counter..=next).contains(&found) {
                 return Err(self.lose());
             }
             let handing = next_owner(&current, worker.as_str()) != next_owner(&row, worker.as_str());
