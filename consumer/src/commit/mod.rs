@@ -2,15 +2,19 @@
 //!
 //! # What is stored where
 //!
+//! Checkpoint, manifest and cut stand on the shard's lease row; all else in the state table:
+//!
 //! | what | where | written |
 //! |---|---|---|
-//! | checkpoint, manifest, cut | the shard's lease row | by one conditional update: the commit |
-//! | directory: the list of parts, when the row has no room for it | `directory@SHARD` in the state table, places A and B in turn | before the commit that names it |
-//! | a part (a lane, a shard): base and deltas | state table, `PART/A`, `PART/B`, `PART/d00` … | before the commit that names it |
-//! | pages of a part, immutable | state table, `PART/page/NAME/VERSION` | before the commit whose index names it |
+//! | checkpoint, manifest, cut | lease row | by one conditional update: the commit |
+//! | a part (a lane, a shard): base and deltas | `PART/A`, `PART/B`, `PART/d00` … | before the commit that names it |
+//! | directory: the parts, when the row has no room | `directory@SHARD/A`, `…/B` | before the commit that names it |
+//! | pages of a part, immutable | `PART/page/NAME/VERSION` | before the commit whose index names it |
 //! | index of a part's pages | a part of its own, `PART/pages` | as any part |
-//! | snapshots, by the hash of their content | state table | before a cut names them |
-//! | highest epoch ever used, per part key | state table; outlives lease rows | before the first cut or chunk of a row |
+//! | snapshots | by the hash of their content | before a cut names them |
+//! | highest epoch ever used, outlives rows | `PART/epoch` | before the first cut or chunk of a row |
+//!
+//! PART is a key of the whole stream: whose it is says [`StatePart`](crate::stage::StatePart).
 //!
 //! ```text
 //! lease row ── checkpoint
@@ -22,9 +26,8 @@
 //! checkpoint, manifest and counter at once. Invariants: what a live manifest names is never written by the next
 //! generation; a chunk put by an older owner is refused by its fence; a restore proves every byte by CRC.
 //!
-//! Read in this order: `manifest`, `chunk` (items and fences), `part` (the proof), `saver` (what a save writes), `page`,
-//! `delete`;
-//! `pack` is compression; `cut`, `epoch` and `snapshot` stand for themselves.
+//! Read in this order: `manifest`, `chunk` (items and fences), `part` (the proof), `saver` (what a save writes),
+//! `page`, `delete`; `pack` is compression; `cut`, `epoch` and `snapshot` stand for themselves.
 
 mod chunk;
 mod cut;

@@ -1,20 +1,29 @@
 //! Leases: one row per shard, with the items, types, sentinels and counter rules of KCL 3.x, and our own attributes.
 //!
-//! The row is the only commit point of the engine. Expiry is judged by others watching its counter stand still, never by
-//! comparing clocks. Who writes what (c: the counter as the writer knows it):
+//! The row is the only commit point of the engine. Expiry is judged by others watching its counter stand still, never
+//! by comparing clocks. Who writes what (c: the counter as the writer knows it; owners: owner and `checkpointOwner`;
+//! mine: owner = me without `checkpointOwner`, or `checkpointOwner` = me):
 //!
 //! | who | condition | writes |
 //! |---|---|---|
 //! | leader: new shard | no row | the row, counter 0 |
-//! | leader: assign | owner and `checkpointOwner` as seen, counter c | owner, c + 1, switches + 1 when another owned it, no `checkpointOwner` |
-//! | leader: begin a hand-over | owner as seen, no `checkpointOwner` | owner := next, `checkpointOwner` := old; not the counter |
-//! | owner: acquire, renew, commit | counter c, and owner = me without `checkpointOwner`, or `checkpointOwner` = me | c + 1 and its attributes; a commit sets switches to 0 |
+//! | leader: assign | owners as seen, counter c | owner, c + 1, switches + 1 from another, no `checkpointOwner` |
+//! | leader: begin a hand-over | owners as seen | owner := next, `checkpointOwner` := old; not the counter |
+//! | owner: acquire, renew, commit | mine, counter c | c + 1 and its attributes; a commit sets switches to 0 |
 //! | owner: give away | as a commit | owner := next, c + 1, switches + 1, no `checkpointOwner` |
-//! | leader: source status | the status as seen | status and floors only; not the counter |
-//! | leader: clean-up | checkpoint SHARD_END, counter c | deletes the row |
+//! | leader: source out | data as seen; if idle, at the tip | status; not the counter |
+//! | leader: source back | it asks to come back; data as seen | status, floor; not the counter |
+//! | leader: clean-up | SHARD_END, counter c | deletes the row |
+//! | leader: row put late | counter c, no owner, no state | deletes the row |
+//! | next owner: end a hand-over that nobody drives | as seen, counter c | c + 1, switches + 1, no `checkpointOwner` |
+//! | leaving worker: pass on what it does not run | owner = me, counter c | as give away |
+//! | operator: evict | owners as seen, counter c | c + 1, no owner, or no `checkpointOwner` |
+//! | operator: resolve | decision as seen | `fs_resolve`; not the counter |
 //!
 //! An owner writes through [`HeldLease`] alone, one write at a time, so that a zombie's write is refused and its own
-//! lost answers are recognised. A worker runs a row when it is the owner and there is no `checkpointOwner`.
+//! lost answers are recognised; every write that changes who may write raises the counter, but for the beginning of a
+//! hand-over, of which the old owner is told by its next refusal. A worker runs a row when it is the owner and there is
+//! no `checkpointOwner`.
 
 pub mod attribute;
 mod evict;

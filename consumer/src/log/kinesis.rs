@@ -1,7 +1,8 @@
 //! The log seam on Kinesis, by the official SDK.
 //!
 //! Here: six calls, and what errors mean for the engine ([`LogError`] says whether a retry helps, so no caller reads
-//! strings; the codes are sorted in [`Outcome`]). Not here: retries of the SDK (the client's), pauses between reads (`run::fetch`), batching ([`put_all`](super::put_all)).
+//! strings; the codes are sorted in [`Outcome`]). Not here: retries of the SDK (the client's), pauses between reads
+//! (`run::fetch`), batching ([`put_all`](super::put_all)).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

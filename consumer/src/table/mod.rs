@@ -1,4 +1,5 @@
-//! The key-value seam: the six DynamoDB calls the engine makes, and nothing else of DynamoDB.
+//! The key-value seam: making a table (CreateTable, DescribeTable) and the five calls on its items that the engine
+//! needs, and nothing else of DynamoDB.
 //!
 //! Everything the engine promises rests on one property of this seam: a write with a [`Condition`] is atomic per item
 //! and, when it is refused, says what stands there ([`TableError::Conflict`]). No transactions, no counters, no TTL.

@@ -1,4 +1,5 @@
-//! A mapper's row that another program wrote: whose range is replayed, and from where a source goes on without its state.
+//! A mapper's row that another program wrote: whose range is replayed, and from where a source goes on without its
+//! state.
 
 use flowshift_consumer::lease::{Checkpoint, LeaseRow, attribute};
 use flowshift_consumer::run::{CrcMismatch, StateMismatch};
@@ -95,7 +96,7 @@ async fn a_source_that_a_script_reset_reads_by_policy_from_where_the_script_put_
 /// A program of other rules computes a cut batch again: 9 and 10 go to the other lane.
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_does_not_come_out_as_it_was_cut_stops_the_shard_or_is_emitted_and_the_lanes_are_told() {
-    let other = || Copy { swapped_from: Some(9) };
+    let other = || Copy { swapped_from: Some(9), ..Copy::default() };
     let mut world = World::new();
     world.put(1..=10).await;
     // Killed between the cut and the lanes: nothing of the batch is in them.

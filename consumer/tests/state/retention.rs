@@ -1,5 +1,5 @@
-//! What follows from how long a stream keeps its records: for a shard in which nothing comes for longer than that, and for
-//! what lanes remember of sources that have ended.
+//! What follows from how long a stream keeps its records: for a shard in which nothing comes for longer than that, and
+//! for what lanes remember of sources that have ended.
 
 use std::time::Duration;
 
