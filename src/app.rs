@@ -136,8 +136,9 @@ fn correlate(
     outlets: Arc<Outlets>,
 ) -> impl Fn(&flowshift_consumer::stage::ShardContext, Handle) -> Correlate + Send + Sync + 'static {
     let metrics = job.metrics.pipeline.clone();
-    move |_, handle| {
-        Correlate::new(settings.clone(), lanes.count(), outlets.open(handle.renewed(), handle.lost()), metrics.clone())
+    move |context, handle| {
+        let outlet = outlets.open(handle.renewed(), handle.lost());
+        Correlate::new(context.shard.clone(), settings.clone(), lanes.count(), outlet, metrics.clone())
     }
 }
 

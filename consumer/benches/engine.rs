@@ -21,7 +21,7 @@ use flowshift_consumer::log::{Entry, Log, Record, put_all};
 use flowshift_consumer::metrics::EngineMetrics;
 use flowshift_consumer::run::{Tables, Worker, WorkerConfig};
 use flowshift_consumer::shard::{Position, ShardId};
-use flowshift_consumer::stage::{Batch, Mapped, Mapper, Reducer, Stage, StageError, StatePart};
+use flowshift_consumer::stage::{Batch, Mapped, Mapper, Reducer, ShardContext, Stage, StageError, StatePart};
 use flowshift_consumer::table::memory::MemoryTable;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
@@ -43,7 +43,10 @@ fn cpu() -> Duration {
 
 /// Sums bytes: as little work as a job can do.
 #[derive(Default)]
-struct Sum(u64);
+struct Sum {
+    shard: String,
+    bytes: u64,
+}
 
 impl Stage for Sum {
     fn restore(&mut self, _parts: Vec<StatePart>) -> Result<(), StageError> {
@@ -51,12 +54,12 @@ impl Stage for Sum {
     }
 
     fn process(&mut self, record: &Record) -> Result<(), StageError> {
-        self.0 += record.data.len() as u64;
+        self.bytes += record.data.len() as u64;
         Ok(())
     }
 
     fn save(&mut self) -> Result<Vec<StatePart>, StageError> {
-        Ok(vec![("sum".into(), self.0.to_be_bytes().to_vec().into())])
+        Ok(vec![(self.shard.clone(), self.bytes.to_be_bytes().to_vec().into())])
     }
 
     fn finished(&self) -> bool {
@@ -186,7 +189,8 @@ async fn plain_loop() -> Result<Duration, Failure> {
 
 async fn stage() -> Result<Duration, Failure> {
     let log = filled().await?;
-    to_the_end(worker(&log)?.stage(INPUT, |_, _| Sum::default())).await
+    let sum = |context: &ShardContext, _| Sum { shard: context.shard.to_string(), bytes: 0 };
+    to_the_end(worker(&log)?.stage(INPUT, sum)).await
 }
 
 async fn map_reduce() -> Result<Duration, Failure> {

@@ -9,17 +9,11 @@ use std::sync::Arc;
 use crate::commit::{ChunkError, Chunks, Part, indexed_part};
 use crate::lease::{Checkpoint, LeaseRow, RowError};
 use crate::log::StreamId;
-use crate::run::Tables;
+use crate::run::{Tables, items};
 use crate::stage::StatePart;
 use crate::table::{Table, TableError};
 
 const ATTEMPTS: usize = 20;
-/// Item of the state table that lists the workers.
-const LIST: &str = "workers";
-/// Prefix of the items of the state table that hold a worker's beat.
-const WORKER_PREFIX: &str = "worker/";
-/// Item of the state table that holds the leader's lock.
-const LOCK: &str = "leader";
 
 /// Why committed state cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -81,13 +75,13 @@ pub struct Workers {
 /// The table failed.
 pub async fn workers(table: &dyn Table, tables: &Tables) -> Result<Workers, InspectError> {
     let state = tables.state();
-    let list = table.get(&state, LIST).await?.map(|item| item.strings("ids")).unwrap_or_default();
+    let list = table.get(&state, items::WORKERS).await?.map(|item| item.strings("ids")).unwrap_or_default();
     let mut beats = BTreeMap::new();
     for id in list {
-        let beat = table.get(&state, &format!("{WORKER_PREFIX}{id}")).await?.and_then(|item| item.number("beat"));
+        let beat = table.get(&state, &items::worker_key(&id)).await?.and_then(|item| item.number("beat"));
         beats.insert(id, beat);
     }
-    let leader = table.get(&state, LOCK).await?;
+    let leader = table.get(&state, items::LOCK).await?;
     Ok(Workers { beats, leader: leader.and_then(|item| item.string("owner").map(str::to_owned)) })
 }
 

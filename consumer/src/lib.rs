@@ -20,37 +20,46 @@
 //! lease is lost). Records that expire before they were read are gone, which is counted and told to the stage. A worker
 //! does not start beside live workers of a Java KCL application on the same lease table.
 //!
-//! # A stage in twenty lines
+//! # A stage in thirty lines
 //!
 //! ```no_run
 //! use flowshift_consumer::log::Record;
 //! use flowshift_consumer::run::{Worker, WorkerError};
-//! use flowshift_consumer::stage::{Stage, StageError, StatePart};
+//! use flowshift_consumer::stage::{ShardContext, Stage, StageError, StatePart};
 //!
-//! /// Counts the bytes of one shard.
-//! #[derive(Default)]
-//! struct Bytes(u64);
+//! /// Counts the bytes of one shard. A child starts at zero; the sum over all shards, ended ones too, is the answer.
+//! struct Bytes {
+//!     shard: String,
+//!     count: u64,
+//! }
 //!
 //! impl Stage for Bytes {
 //!     fn restore(&mut self, parts: Vec<StatePart>) -> Result<(), StageError> {
 //!         for (_, stored) in parts {
 //!             let number = stored.as_ref().try_into().map_err(|e| StageError::with("stored count", e))?;
-//!             self.0 += u64::from_be_bytes(number);
+//!             self.count = u64::from_be_bytes(number);
 //!         }
 //!         Ok(())
 //!     }
 //!     fn process(&mut self, record: &Record) -> Result<(), StageError> {
-//!         self.0 += record.data.len() as u64;
+//!         self.count += record.data.len() as u64;
 //!         Ok(())
 //!     }
 //!     fn save(&mut self) -> Result<Vec<StatePart>, StageError> {
-//!         Ok(vec![("bytes".into(), self.0.to_be_bytes().to_vec().into())])
+//!         Ok(vec![(self.shard.clone(), self.count.to_be_bytes().to_vec().into())])
+//!     }
+//!     fn restores(&self, key: &str) -> bool {
+//!         key == self.shard
+//!     }
+//!     fn keeps(&self, key: &str) -> bool {
+//!         key == self.shard
 //!     }
 //! }
 //!
 //! # async fn serve(worker: Worker) -> Result<(), WorkerError> {
 //! # let (leave, (_ends, end_input)) = (tokio_util::sync::CancellationToken::new(), tokio::sync::watch::channel(None));
-//! worker.stage("my-stream", |_shard, _lease| Bytes::default()).run(leave, end_input).await
+//! let bytes = |context: &ShardContext, _lease| Bytes { shard: context.shard.to_string(), count: 0 };
+//! worker.stage("my-stream", bytes).run(leave, end_input).await
 //! # }
 //! ```
 //!
@@ -62,15 +71,14 @@
 //!
 //! 1. [`stage`]: the traits a job implements.
 //! 2. [`run`]: the worker, the leader, and the drivers that call the traits.
-//! 3. [`commit`]: chunks, deltas, pages, manifests, fences, cuts: what is stored where, and how state and checkpoint move
-//!    together.
+//! 3. [`commit`]: chunks, deltas, pages, manifests, fences, cuts: what is stored where, and how state and checkpoint
+//!    move together.
 //! 4. [`lease`]: the row that is the only commit point, and who may write it.
 //! 5. [`exchange`]: what travels from mappers to lanes: numbered batches, marks, source set, watermarks.
 //! 6. [`log`] and [`table`]: the seams to Kinesis and DynamoDB, each with a twin in memory; [`shard`], [`clock`];
 //!    [`kpl`]: records inside records.
-//! 7. [`inspect`]: reading committed state from outside; [`resolve`]: an operator's way past a loss; [`skip`]: going on without a
-//!    lane that stands still; [`metrics`];
-//!    [`aws`]: how answers are sorted and counted.
+//! 7. [`inspect`]: reading committed state from outside; [`resolve`]: an operator's way past a loss; [`skip`]: going on
+//!    without a lane that stands still; [`metrics`]; [`aws`]: how answers are sorted and counted.
 //!
 //! # Fail points
 //!

@@ -49,14 +49,19 @@ pub struct ShardContext {
     pub range: HashRange,
 }
 
-/// A keyed part of a stage's state.
+/// A keyed part of a stage's state: its key and its bytes.
+///
+/// Keys are global to the stream, not to the shard. A [`Stage`] saves under its shard's id ([`ShardContext::shard`]) or
+/// below it, `SHARD/NAME`, where NAME is anything but `pages` (the engine's own); any other key is refused and stops
+/// the shard, because two shards that save under one key would overwrite each other's committed state.
 pub type StatePart = (String, Bytes);
 
 /// State that is committed together with the checkpoint of one shard.
 ///
-/// What `save` returns is stored in the state table, part by part: a part is given whole and stored as a delta on its last
-/// commit when that is smaller; the engine keeps the last bytes of every part in memory for this, so a state costs its
-/// size once more. The shard's lease row names the parts, next to the checkpoint ([`crate::commit`] has the format).
+/// What `save` returns is stored in the state table, part by part: a part is given whole and stored as a delta on its
+/// last commit when that is smaller; the engine keeps the last bytes of every part in memory for this, so a state costs
+/// its size once more. The shard's lease row names the parts, next to the checkpoint ([`crate::commit`] has the
+/// format).
 ///
 /// The engine calls `restore` once, then `process` for every record in order, and from time to time `outputs`, `save`
 /// and, after the commit went through, `committed`. After a crash everything since the last commit happens again.
@@ -73,7 +78,7 @@ pub trait Stage: Send + 'static {
     /// The shard stops and is tried again from the last commit.
     fn process(&mut self, record: &Record) -> Result<(), StageError>;
 
-    /// The parts that changed since the last call, each whole.
+    /// The parts that changed since the last call, each whole, each under a key of this shard ([`StatePart`]).
     ///
     /// # Errors
     /// The shard stops.
@@ -118,7 +123,8 @@ pub trait Stage: Send + 'static {
     }
 
     /// Keys of parts that live on without being saved again. Parts under other keys are dropped at the next commit
-    /// unless it saves them.
+    /// unless it saves them. After a reshard a parent's parts are kept by every child that says so here, each of which
+    /// then restores them: what is to count once belongs to one child, or stays with the parent.
     fn keeps(&self, key: &str) -> bool {
         let _ = key;
         true
@@ -130,7 +136,8 @@ pub trait Stage: Send + 'static {
         Vec::new()
     }
 
-    /// Called between records and at least every 100 ms.
+    /// Called after every page of records, and every 50 ms while none comes; never inside a page, nor while a commit, a
+    /// wave of outputs or a page of state is under way.
     ///
     /// # Errors
     /// As for `process`.
@@ -145,7 +152,8 @@ pub trait Stage: Send + 'static {
     }
 
     /// Event time by feed kind that is processed for good with what `save` returned: nothing will be said about it any
-    /// more. Stands on the lease row, where the leader sees who falls behind ([`crate::skip`]). None: it has no such time.
+    /// more. Stands on the lease row, where the leader sees who falls behind ([`crate::skip`]). None: it has no such
+    /// time.
     fn reached(&self) -> Option<Watermarks> {
         None
     }
@@ -209,7 +217,9 @@ pub struct Batch<'a> {
 /// What a batch becomes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Mapped {
-    /// Per lane the parts of its payload, each below 900 KB. A lane without parts gets a heartbeat.
+    /// Per lane the parts of its payload, each below 900 KB. A lane without parts gets a heartbeat. A part for a lane
+    /// that the job has not, or one that makes no record ([`MAX_RECORD_BYTES`](crate::log::MAX_RECORD_BYTES) with its
+    /// envelope), stops the shard before the batch is cut.
     pub parts: BTreeMap<LaneId, Vec<Bytes>>,
     /// For each feed kind whether the batch held records of it.
     pub kinds: [bool; 4],

@@ -124,20 +124,22 @@ fn every_seed_of_the_fuzz_target_holds_its_promises_whole_and_damaged() {
 }
 
 /// Keeps every record it saw, in order, in its state.
-#[derive(Default)]
-struct Seen(String);
+struct Seen {
+    shard: String,
+    lines: String,
+}
 
 impl Stage for Seen {
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<(), StageError> {
-        self.0 = parts.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
+        self.lines = parts.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
         Ok(())
     }
     fn process(&mut self, record: &Record) -> Result<(), StageError> {
-        self.0 += &format!("{}\n", String::from_utf8_lossy(&record.data));
+        self.lines += &format!("{}\n", String::from_utf8_lossy(&record.data));
         Ok(())
     }
     fn save(&mut self) -> Result<Vec<StatePart>, StageError> {
-        Ok(vec![("seen".into(), self.0.clone().into())])
+        Ok(vec![(self.shard.clone(), self.lines.clone().into())])
     }
     fn finished(&self) -> bool {
         true
@@ -170,7 +172,8 @@ impl World {
             WallClock::new(move || log.now_ms())
         };
         let table = Arc::new(Mortal { table: self.table.clone(), dead });
-        Worker::new(config, table, self.log.clone(), clock, metrics).stage(STREAM, |_, _| Seen::default())
+        Worker::new(config, table, self.log.clone(), clock, metrics)
+            .stage(STREAM, |context, _| Seen { shard: context.shard.to_string(), lines: String::new() })
     }
 
     /// An aggregate of `count` records, or a plain record for 0.

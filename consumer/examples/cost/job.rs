@@ -1,7 +1,7 @@
 //! A job of flowshift's shape: many pairs, about 1 KB of window state each, small state per input shard.
 //!
-//! A record is a list of pair numbers (u32, little endian). Reading a pair changes one of its ten panes of 100 bytes, of
-//! which 40 are as good as random: the state packs about 2.5 times, as the reference assumes of sparse histograms.
+//! A record is a list of pair numbers (u32, little endian). Reading a pair changes one of its ten panes of 100 bytes,
+//! of which 40 are as good as random: the state packs about 2.5 times, as the reference assumes of sparse histograms.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use flowshift_consumer::commit::Snapshot;
 use flowshift_consumer::exchange::{LaneId, Lanes, Watermarks};
 use flowshift_consumer::log::{Entry, Record};
 use flowshift_consumer::shard::ShardId;
-use flowshift_consumer::stage::{Batch, Mapped, Mapper, Reducer, Stage, StageError, StatePart};
+use flowshift_consumer::stage::{Batch, Mapped, Mapper, Reducer, ShardContext, Stage, StageError, StatePart};
 
 const PANES: usize = 10;
 const PANE_BYTES: usize = 100;
@@ -164,9 +164,15 @@ fn first_window(pair: u32) -> Vec<u8> {
 }
 
 /// The single owner behind the lanes: counts what they say.
-#[derive(Default)]
 pub(crate) struct Evidence {
+    shard: String,
     records: u64,
+}
+
+impl Evidence {
+    pub(crate) fn new(context: &ShardContext) -> Self {
+        Self { shard: context.shard.to_string(), records: 0 }
+    }
 }
 
 impl Stage for Evidence {
@@ -185,7 +191,7 @@ impl Stage for Evidence {
     fn save(&mut self) -> Result<Vec<StatePart>, StageError> {
         let mut bytes = self.records.to_le_bytes().to_vec();
         fill(&mut bytes, 4096, self.records);
-        Ok(vec![("evidence".into(), bytes.into())])
+        Ok(vec![(self.shard.clone(), bytes.into())])
     }
 }
 

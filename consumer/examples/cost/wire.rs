@@ -1,7 +1,7 @@
 //! The same job over the real wire for a while, its units counted twice: by our size rule, and by the service.
 //!
-//! Real time, SDK clients, DynamoDB's `ConsumedCapacity` as the embedded service reports it. Invariant: both accounts see
-//! the same calls, because one wraps the other.
+//! Real time, SDK clients, DynamoDB's `ConsumedCapacity` as the embedded service reports it. Invariant: both accounts
+//! see the same calls, because one wraps the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(crate) async fn run(size: Size, time: Duration) -> Result<BTreeMap<String, A
     let worker = Worker::new(config, Arc::clone(&meter) as _, Arc::clone(&log), WallClock::system(), metrics)
         .map(INPUT, EXCHANGE, lanes, kinds, snapshot, Parting { lanes })
         .reduce(EXCHANGE, Some(EVIDENCE), lanes, kinds, |_| Windows::default())
-        .stage(EVIDENCE, |_, _| Evidence::default());
+        .stage(EVIDENCE, |context, _| Evidence::new(context));
     let (leave, (_ends, end_input)) = (CancellationToken::new(), watch::channel(None));
     let running = tokio::spawn(worker.run(leave.clone(), end_input));
     let over = Instant::now() + time;

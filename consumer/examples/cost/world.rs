@@ -120,7 +120,7 @@ impl World {
             let worker = Worker::new(config, port.clone(), port.clone(), WallClock::new(move || now.now_ms()), metrics)
                 .map(INPUT, EXCHANGE, lanes, kinds, snapshot, Parting { lanes })
                 .reduce(EXCHANGE, Some(EVIDENCE), lanes, kinds, |_| Windows::default())
-                .stage(EVIDENCE, |_, _| Evidence::default());
+                .stage(EVIDENCE, |context, _| Evidence::new(context));
             let (ends, end_input) = watch::channel(None);
             let handle = tokio::spawn(async move {
                 if let Err(e) = worker.run(CancellationToken::new(), end_input).await {

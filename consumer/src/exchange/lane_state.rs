@@ -106,14 +106,10 @@ impl LaneState {
         self.reached
     }
 
-    /// Losses accepted so far: the lane's windows are incomplete when this is not 0.
-    pub fn gaps(&self) -> u64 {
+    /// Losses accepted so far.
+    #[cfg(test)]
+    fn gaps(&self) -> u64 {
         self.gaps
-    }
-
-    /// The number of the last control record applied.
-    pub fn control(&self) -> u64 {
-        self.control
     }
 
     /// Whether every source of the set has ended.

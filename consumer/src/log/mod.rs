@@ -120,6 +120,9 @@ pub trait Subscription: Send {
     async fn next(&mut self) -> Option<Result<Event, LogError>>;
 }
 
+/// Bytes of payload and partition key that a record may have.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
+
 /// A record to append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -127,7 +130,7 @@ pub struct Entry {
     pub partition_key: String,
     /// Hash key that decides the shard, overriding the partition key's hash.
     pub hash_key: Option<u128>,
-    /// The payload, at most 1 MiB together with the partition key.
+    /// The payload, at most [`MAX_RECORD_BYTES`] together with the partition key.
     pub data: Bytes,
 }
 

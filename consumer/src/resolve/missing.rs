@@ -13,7 +13,7 @@ use crate::exchange::{FeedKinds, LaneId, Lanes, Loss, Watermarks};
 use crate::inspect::{self, InspectError};
 use crate::lease::{Checkpoint, LeaseRow};
 use crate::log::{Log, LogError, StreamId};
-use crate::run::{LaneStage, Tables, split_marks};
+use crate::run::{LaneStage, Tables, is_marks};
 use crate::shard::{Position, ShardId};
 use crate::stage::{Reducer, ShardContext, ShardLoss, Stage, StageError};
 use crate::table::Table;
@@ -99,7 +99,7 @@ async fn marks_of(
     let mut parts = Vec::new();
     for source in sources {
         let all = inspect::row_parts(table, tables, stream, source).await?;
-        parts.extend(all.into_iter().filter(|part| split_marks(&part.key).is_none()));
+        parts.extend(all.into_iter().filter(|part| is_marks(&part.key)));
     }
     Ok(parts)
 }

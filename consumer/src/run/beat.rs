@@ -12,17 +12,12 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerConfig;
+use super::items::{WORKERS, worker_key};
 use crate::commit::STATE_KEY;
 use crate::table::{Condition, Item, Table, TableError, TableName, Update, Value};
 
-/// The item that lists the workers.
-pub(super) const LIST: &str = "workers";
 /// A ring that meets other rings this often in a row was heard in any case.
 const RINGS: usize = 5;
-
-pub(super) fn worker_key(worker: &str) -> String {
-    format!("worker/{worker}")
-}
 
 /// Adds this worker to the list that the leader looks through.
 pub(super) async fn enlist(
@@ -40,7 +35,7 @@ pub(super) async fn enlist(
         Err(e) => return Err(e),
     }
     loop {
-        let list = table.get(&state, LIST).await?;
+        let list = table.get(&state, WORKERS).await?;
         let version = list.as_ref().and_then(|i| i.number("v"));
         let mut ids = list.map(|i| i.strings("ids")).unwrap_or_default();
         if config.alone {
@@ -61,7 +56,7 @@ async fn put_list(
     ids: BTreeSet<String>,
 ) -> Result<(), TableError> {
     let item = Item::new()
-        .with(STATE_KEY, Value::string(LIST))
+        .with(STATE_KEY, Value::string(WORKERS))
         .with("v", Value::number(version.unwrap_or_default().saturating_add(1)))
         .with("ids", Value::Ss(ids));
     let as_seen = match version {
@@ -76,7 +71,7 @@ pub(super) async fn strike_off(table: &dyn Table, config: &WorkerConfig, worker:
     let state = config.tables.state();
     table.delete(&state, &worker_key(worker), Condition::None).await?;
     loop {
-        let Some(list) = table.get(&state, LIST).await? else { return Ok(()) };
+        let Some(list) = table.get(&state, WORKERS).await? else { return Ok(()) };
         let (version, mut ids) = (list.number("v").unwrap_or_default(), list.strings("ids"));
         // A set in the table is never empty; the last worker stays in it without a beat.
         if !ids.remove(worker) || ids.is_empty() {
@@ -199,7 +194,7 @@ mod tests {
         enlist(&table, &config, &roles()).await.unwrap();
         strike_off(&table, &config, "b").await.unwrap();
         beat_once(&table, &config, &roles(), 7).await.unwrap();
-        let list = table.get(&config.tables.state(), LIST).await.unwrap().unwrap();
+        let list = table.get(&config.tables.state(), WORKERS).await.unwrap().unwrap();
         assert_eq!(list.strings("ids"), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
         assert!(table.get(&config.tables.state(), &worker_key("b")).await.unwrap().is_some());
     }

@@ -1,17 +1,17 @@
 //! Whom not to run beside: a live worker of another program on the same lease table.
 //!
 //! Items are compatible with KCL's, a mixed fleet is not. An owner counts as foreign when neither this engine wrote it
-//! (`fs_owner`) nor is it on the job's list; its leases are watched for `foreign_watch`, since its failover time, and with
-//! it its renewals, may be longer than ours. A counter that moves is a live owner, and this worker does not start. Nothing
-//! moves: its owner is gone, and the rows are taken over at their checkpoints when they expire. A worker that knows
-//! itself to be alone in its job looks all the same. A table of KCL's multi-stream mode is refused outright.
+//! (`fs_owner`) nor is it on the job's list; its leases are watched for `foreign_watch`, since its failover time, and
+//! with it its renewals, may be longer than ours. A counter that moves is a live owner, and this worker does not start.
+//! Nothing moves: its owner is gone, and the rows are taken over at their checkpoints when they expire. A worker that
+//! knows itself to be alone in its job looks all the same. A table of KCL's multi-stream mode is refused outright.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::beat::LIST;
+use super::items::WORKERS;
 use super::{WorkerConfig, WorkerError};
 use crate::lease::{LeaseRow, attribute, stream_of};
 use crate::table::Table;
@@ -64,7 +64,7 @@ async fn rows_of_others(
     config: &WorkerConfig,
     streams: &[String],
 ) -> Result<Vec<(String, LeaseRow)>, WorkerError> {
-    let list = table.get(&config.tables.state(), LIST).await?;
+    let list = table.get(&config.tables.state(), WORKERS).await?;
     let ours: BTreeSet<String> = list.map(|item| item.strings("ids")).unwrap_or_default();
     let mut foreign = Vec::new();
     for stream in streams {

@@ -31,6 +31,16 @@ fn lane_key(lane: LaneId) -> String {
     format!("lane-{:04}", lane.index())
 }
 
+/// Key of the part that holds the marks of a shard's lanes.
+fn marks_key(context: &ShardContext) -> String {
+    format!("{MARKS}{}", context.shard)
+}
+
+/// Keys of all parts that an exchange shard writes, for the epochs.
+pub(super) fn state_keys(context: &ShardContext, lanes: Lanes) -> BTreeSet<String> {
+    lanes.within(context.range).into_iter().map(lane_key).chain([marks_key(context)]).collect()
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct Marks {
     #[prost(message, repeated, tag = "1")]
@@ -38,6 +48,9 @@ struct Marks {
     /// Records of this shard's lineage that were no envelopes.
     #[prost(uint64, tag = "2")]
     undecodable: u64,
+    /// Number of lanes of the job; 0 in marks of older versions.
+    #[prost(uint32, tag = "3")]
+    count: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -80,7 +93,7 @@ impl<R: Reducer> LaneStage<R> {
             reducer,
             lanes,
             kinds,
-            marks_key: format!("{MARKS}{}", context.shard),
+            marks_key: marks_key(context),
             states: own.into_iter().map(|lane| (lane, LaneState::new(kinds))).collect(),
             dirty: BTreeSet::new(),
             moved: false,
@@ -107,14 +120,17 @@ impl<R: Reducer> LaneStage<R> {
         self
     }
 
-    /// Keys of all parts this shard writes, for the epochs.
-    pub fn keys(&self) -> Vec<String> {
-        self.states.keys().map(|lane| lane_key(*lane)).chain([self.marks_key.clone()]).collect()
-    }
-
     fn restore_marks(&mut self, bytes: &Bytes) -> Result<(), StageError> {
         let marks = Marks::decode(bytes.clone()).map_err(|e| StageError::with("marks of the lanes", e))?;
-        self.undecodable += marks.undecodable;
+        let ours = u32::from(self.lanes.count());
+        if marks.count != 0 && marks.count != ours {
+            return Err(StageError::new(format!(
+                "the lanes' state is of a job of {stored} lanes, this one has {ours}: the number never changes in a job's \
+                 life, because every key would go to another lane; set it back to {stored}, or begin a job under a new name",
+                stored = marks.count
+            )));
+        }
+        self.undecodable = self.undecodable.saturating_add(marks.undecodable);
         for entry in marks.lanes {
             let lane = u16::try_from(entry.lane).ok().and_then(|index| self.lanes.get(index));
             let state = LaneState::decode(self.kinds, &entry.state)
@@ -235,7 +251,7 @@ impl<R: Reducer> Stage for LaneStage<R> {
     }
 
     fn page(&mut self, part: &str, name: &PageName, page: Option<Bytes>) -> Result<(), StageError> {
-        match split_marks(part).and_then(|index| self.lanes.get(index)) {
+        match lane_of_key(part).and_then(|index| self.lanes.get(index)) {
             Some(lane) => self.reducer.page(lane, name, page),
             None => Err(StageError::new(format!("page {name} of {part}, which is no lane"))),
         }
@@ -284,7 +300,8 @@ impl<R: Reducer> Stage for LaneStage<R> {
                 .states
                 .iter()
                 .map(|(lane, state)| LaneMarks { lane: u32::from(lane.index()), state: Bytes::from(state.encode()) });
-            let marks = Marks { lanes: lanes.collect(), undecodable: self.undecodable };
+            let count = u32::from(self.lanes.count());
+            let marks = Marks { lanes: lanes.collect(), undecodable: self.undecodable, count };
             parts.push((self.marks_key.clone(), Bytes::from(marks.encode_to_vec())));
         }
         Ok(parts)
@@ -336,7 +353,8 @@ impl<R: Reducer> Stage for LaneStage<R> {
     }
 }
 
-/// For readers of committed state: whether a part holds marks, and the lane of one that holds a reducer's state.
-pub fn split_marks(key: &str) -> Option<u16> {
+/// For readers of committed state: the lane whose reducer's state a part holds. None: it holds marks, an index of
+/// pages, or nothing of a lane.
+pub fn lane_of_key(key: &str) -> Option<u16> {
     key.strip_prefix("lane-").and_then(|index| index.parse().ok())
 }

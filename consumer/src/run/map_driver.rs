@@ -33,8 +33,8 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Time between two batches of a source: as set, or longer when the exchange stream is too narrow for that. Never so
-    /// long that a source at work looks stuck: beyond that the stream's throttling slows the batches down.
+    /// Time between two batches of a source: as set, or longer when the exchange stream is too narrow for that. Never
+    /// so long that a source at work looks stuck: beyond that the stream's throttling slows the batches down.
     fn interval(&self, timing: &Timing) -> Duration {
         let least = self.counts.borrow().map_or(Duration::ZERO, |counts| counts.least_interval(self.lanes.count()));
         timing.batch.max(least.min(timing.stuck_after / 3))
@@ -106,7 +106,8 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
                     if !records.is_empty() {
                         run.batch(&records, true, &End::No).await?;
                     }
-                    let children = task.children().await?;
+                    // None: left or lost, which comes first above.
+                    let Some(children) = task.children().await? else { continue };
                     run.batch(&[], true, &End::Shard(children)).await?;
                     run.settle(&Checkpoint::ShardEnd).await?;
                     return Ok(Exit::ShardEnd);

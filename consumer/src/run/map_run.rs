@@ -14,7 +14,7 @@ use super::map_claim::{Claim, claim, floor};
 use super::map_cut::{Emission, Place, emission, own_cut};
 use super::map_driver::Exchange;
 use super::task::ShardTask;
-use super::{CrcMismatch, DriveError, crash_point};
+use super::{CrcMismatch, DriveError, crash_point, map_check};
 use crate::commit::{Cut, Fence, Saver, Snapshot};
 use crate::exchange::{BatchPart, Envelope, LaneId, Lanes, Message, SourceId, Status, Watermarks};
 use crate::kpl::Kpl;
@@ -91,6 +91,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
     /// Takes over what the row and the committed state say, and emits again what was cut and perhaps not emitted.
     pub(super) async fn start(task: &'a ShardTask, mapper: &'a M, exchange: Exchange) -> Result<Self, DriveError> {
         let row = task.lease.row().await?;
+        map_check::same_lanes(task, &row, exchange.lanes)?;
         let found = find(task, &row, |_| true).await?;
         let state = match (found.state.as_slice(), found.inherited) {
             ([(_, stored), ..], false) => mapper.load(stored)?,
@@ -271,6 +272,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         let mut next = self.state.clone();
         let batch = Batch { shard: &self.task.context, records, expired: again.expired };
         let mapped = self.mapper.map(&mut next, &batch, prepared)?;
+        map_check::known_lanes(&mapped, self.exchange.lanes)?;
         if let Some(floor) = &again.floor {
             self.mapper.raise(&mut next, floor);
         }
@@ -280,6 +282,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         }
         let watermarks = self.mapper.watermarks(&next);
         let entries = self.envelopes(&mapped, watermarks, &again, end);
+        map_check::fit(&entries)?;
         let mut crc = crc32fast::Hasher::new();
         entries.iter().for_each(|entry| crc.update(&entry.data));
         Ok(Computed { next, kinds: mapped.kinds, reached, entries, crc: crc.finalize() })

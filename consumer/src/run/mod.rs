@@ -1,11 +1,12 @@
 //! Running a job: the worker, the leader, and one driver task per held lease.
 //!
-//! Read in this order: `worker` (how a job is put together), `runner` and `shard` (its shards), `leader` (who decides) and
-//! `missing` (which shards lack a row), `beat` and `roster` (who lives), `renewals` (on which thread), `foreign` (whom not
-//! to run beside), `retention` (how long streams keep records), `role` and `task` (what a driver is and is given), `fetch`, `found` (what it starts with),
-//! `stage_driver` (state and checkpoint),
-//! `map_driver`, `map_claim`, `map_cut`, `map_run`, `map_commit` (batches and cuts), `lane_stage` (marks around a reducer), `control` (source
-//! set, idleness). Not here: what is written ([`crate::commit`]) and sent ([`crate::exchange`]).
+//! Read in this order: `worker` (how a job is put together), `runner` and `shard` (its shards), `leader` (who decides)
+//! and `missing` (which shards lack a row), `beat`, `roster` and `items` (who lives), `renewals` (on which thread),
+//! `foreign` (whom not to run beside), `retention` (how long streams keep records), `role` and `task` (what a driver is
+//! and is given), `fetch`, `found` (what it starts with), `stage_driver` (state and checkpoint), `map_driver`,
+//! `map_claim`, `map_cut`, `map_check`, `map_run`, `map_commit` (batches and cuts), `lane_stage` (marks around a
+//! reducer), `control` (source set, idleness). Not here: what is written ([`crate::commit`]) and sent
+//! ([`crate::exchange`]).
 
 mod beat;
 mod config;
@@ -13,8 +14,10 @@ mod control;
 mod fetch;
 mod foreign;
 mod found;
+pub(crate) mod items;
 mod lane_stage;
 mod leader;
+mod map_check;
 mod map_claim;
 mod map_commit;
 mod map_cut;
@@ -33,7 +36,8 @@ mod task;
 mod worker;
 
 pub use config::{CrcMismatch, StartPosition, StateMismatch, Tables, Timing, WorkerConfig};
-pub use lane_stage::{LaneStage, split_marks};
+pub(crate) use lane_stage::is_marks;
+pub use lane_stage::{LaneStage, lane_of_key};
 pub use reading::{Fetch, Reading};
 pub use renewals::RenewalThread;
 pub use role::Handle;
@@ -97,6 +101,11 @@ pub(crate) enum DriveError {
         checkpoint: String,
         source: crate::commit::ChunkError,
     },
+    #[error(
+        "batch {n} of {stream} shard {shard} was cut for {cut} lanes, the job has {ours}: the number never changes in \
+         a job's life, because every key would go to another lane; set it back to {cut}, or begin a job under a new name"
+    )]
+    Lanes { stream: String, shard: crate::shard::ShardId, n: u64, cut: u32, ours: u16 },
     #[error("batch {n} was cut by version {cut} of the stage, this is version {ours}: finish it with the old program")]
     Semantics { n: u64, cut: u32, ours: u32 },
     #[error("batch {n} took aggregates apart in a way (code {code}) this program does not know")]
@@ -105,6 +114,11 @@ pub(crate) enum DriveError {
     NoSourceSet,
     #[error("the committed source set cannot be read: {0}; a newer version of this program wrote it, or it is damaged")]
     SourceSet(crate::exchange::EnvelopeError),
+    #[error(
+        "the stage saved part {key:?} for shard {shard}: part keys are global to the stream, two shards would overwrite \
+         each other's; expected {shard} or a key below it, {shard}/NAME, where NAME is not pages"
+    )]
+    ForeignPart { key: String, shard: crate::shard::ShardId },
     #[error("the stage panicked")]
     Panicked,
     #[error(

@@ -2,13 +2,14 @@
 //!
 //! A role only chooses the driver; the drivers do the work. Read next: [`super::stage_driver`], [`super::map_driver`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::lane_stage::LaneStage;
+use super::lane_stage::{LaneStage, state_keys};
 use super::map_driver::{self, Exchange};
 use super::stage_driver;
 use super::task::ShardTask;
@@ -20,8 +21,9 @@ use crate::stage::{Mapper, Reducer, ShardContext, Stage};
 /// What a worker does with the leases of one stream.
 #[async_trait::async_trait]
 pub(super) trait Role: Send + Sync {
-    /// Keys of the state parts of a shard, for its epochs.
-    fn keys(&self, context: &ShardContext) -> Vec<String>;
+    /// Keys of the state parts of a shard, for its epochs; what it saves has one of these or one below them
+    /// ([`ShardTask::owns`]). No code of a job runs here: it may panic, and only a driver is prepared for that.
+    fn keys(&self, context: &ShardContext) -> BTreeSet<String>;
     async fn drive(&self, task: &ShardTask) -> Result<Exit, DriveError>;
 }
 
@@ -32,8 +34,8 @@ pub(super) struct MapRole<M> {
 
 #[async_trait::async_trait]
 impl<M: Mapper> Role for MapRole<M> {
-    fn keys(&self, context: &ShardContext) -> Vec<String> {
-        vec![context.shard.as_str().to_owned()]
+    fn keys(&self, context: &ShardContext) -> BTreeSet<String> {
+        BTreeSet::from([context.shard.as_str().to_owned()])
     }
 
     async fn drive(&self, task: &ShardTask) -> Result<Exit, DriveError> {
@@ -50,8 +52,8 @@ pub(super) struct ReduceRole<F> {
 
 #[async_trait::async_trait]
 impl<R: Reducer, F: Fn(&ShardContext) -> R + Send + Sync> Role for ReduceRole<F> {
-    fn keys(&self, context: &ShardContext) -> Vec<String> {
-        LaneStage::new((self.reducer)(context), context, self.lanes, self.kinds).keys()
+    fn keys(&self, context: &ShardContext) -> BTreeSet<String> {
+        state_keys(context, self.lanes)
     }
 
     async fn drive(&self, task: &ShardTask) -> Result<Exit, DriveError> {
@@ -67,8 +69,8 @@ pub(super) struct StageRole<F>(pub(super) F);
 
 #[async_trait::async_trait]
 impl<S: Stage, F: Fn(&ShardContext, Handle) -> S + Send + Sync> Role for StageRole<F> {
-    fn keys(&self, context: &ShardContext) -> Vec<String> {
-        vec![context.shard.as_str().to_owned()]
+    fn keys(&self, context: &ShardContext) -> BTreeSet<String> {
+        BTreeSet::from([context.shard.as_str().to_owned()])
     }
 
     async fn drive(&self, task: &ShardTask) -> Result<Exit, DriveError> {

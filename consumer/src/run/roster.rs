@@ -1,8 +1,8 @@
 //! Reading the fleet: who is on the list, and who takes the leases of a worker that leaves.
 //!
-//! Liveness takes watching, which only the leader and its standby do; the leader publishes whom it sees alive in one item,
-//! so that a leaving worker finds its successors in three round trips. What it reads may be a little old: a lease given
-//! to a worker that just died expires and is assigned anew. Read next: [`super::leader`] (who watches).
+//! Liveness takes watching, which only the leader and its standby do; the leader publishes whom it sees alive in one
+//! item, so that a leaving worker finds its successors in three round trips. What it reads may be a little old: a lease
+//! given to a worker that just died expires and is assigned anew. Read next: [`super::leader`] (who watches).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +13,15 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::WorkerConfig;
-use super::beat::{LIST, ring, worker_key};
+use super::beat::ring;
+use super::items::{WORKERS, worker_key};
 use super::retention::Retentions;
 use crate::exchange::ShardCounts;
 use crate::lease::{Checkpoint, LeaseRow};
 use crate::table::{Condition, Item, Table, TableError, Update, Value};
 
-/// The item in which the leader names the workers it sees alive, counts the shards, and says how long streams keep records.
+/// The item in which the leader names the workers it sees alive, counts the shards, and says how long streams keep
+/// records.
 const FLEET: &str = "fleet";
 /// For how long one look at the fleet serves the leases that are given away.
 const FRESH: Duration = Duration::from_secs(5);
@@ -37,7 +39,7 @@ pub(super) struct Seat {
 
 /// The listed workers that have a beat, by id; without a beat a worker has left, or is leaving.
 pub(super) async fn seats(table: &dyn Table, config: &WorkerConfig) -> Result<Vec<Seat>, TableError> {
-    let list = table.get(&config.tables.state(), LIST).await?;
+    let list = table.get(&config.tables.state(), WORKERS).await?;
     seats_of(table, config, list.map(|item| item.strings("ids")).unwrap_or_default()).await
 }
 

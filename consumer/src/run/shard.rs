@@ -1,7 +1,7 @@
 //! One shard from its acquisition to its end: errors start it again from its commit, under a new fence.
 //!
-//! Invariants: the lease is renewed by a task of its own for as long as a driver runs, and no longer; a panic in a stage
-//! is a failure of this shard alone. Read next: [`super::task`] (what a driver is given), [`super::role`].
+//! Invariants: the lease is renewed by a task of its own for as long as a driver runs, and no longer; a panic in a
+//! stage is a failure of this shard alone. Read next: [`super::task`] (what a driver is given), [`super::role`].
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -82,8 +82,13 @@ impl Shard {
         let mut seen = Some(Instant::now());
         loop {
             let name = self.context.stream.name.as_str();
-            let task = match self.acquire(seen.take()).await {
+            let acquired = AssertUnwindSafe(self.acquire(seen.take())).catch_unwind().await;
+            let task = match acquired.unwrap_or(Err(DriveError::Panicked)) {
                 Ok(task) => task,
+                Err(e @ DriveError::Panicked) => {
+                    tracing::error!(stream = name, shard = %self.context.shard, error = %e, "lease not acquired");
+                    return Exit::Lost;
+                }
                 Err(e) => {
                     tracing::debug!(stream = name, shard = %self.context.shard, error = %e, "lease not acquired");
                     return Exit::Lost;

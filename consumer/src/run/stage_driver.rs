@@ -86,6 +86,10 @@ pub(crate) async fn drive(
                     run.lost(lanes).await?;
                 }
                 Some(end @ (Fetched::ShardEnd | Fetched::Gone)) => {
+                    if task.children().await?.is_none() {
+                        // Left or lost, which comes first above.
+                        continue;
+                    }
                     if task.ended(&end) {
                         run.lost(lanes).await?;
                     }
@@ -225,13 +229,16 @@ impl<'a> StageRun<'a> {
             crash_point!("stage::after_outputs");
         }
         let (mut page_parts, mut written) = (Vec::new(), Vec::new());
-        for (part, changes) in by_part(self.stage.pages()?) {
+        let changes = by_part(self.stage.pages()?);
+        task.owns(changes.keys())?;
+        for (part, changes) in changes {
             let (index, wrote) = self.pages.put(&part, changes, stop).await?;
             page_parts.push(index);
             written.extend(wrote);
         }
         let reached = self.stage.reached();
         let mut saved = self.stage.save()?;
+        task.owns(saved.iter().map(|(key, _)| key))?;
         saved.extend(page_parts);
         let checkpoint = if shard_end { Checkpoint::ShardEnd } else { self.checkpoint.clone() };
         let sub_sequence = if shard_end { 0 } else { self.sub_sequence };
@@ -297,8 +304,7 @@ async fn claim_epoch(task: &ShardTask, row: &LeaseRow, parts: &[Part], fresh: bo
     }
     let mut keys = task.state_keys.clone();
     keys.extend(parts.iter().map(|p| p.key.clone()));
-    keys.sort();
-    keys.dedup();
+    let keys: Vec<String> = keys.into_iter().collect();
     let floor = parts.iter().map(|p| p.epoch).max().unwrap_or_default();
     let epoch = task.epochs.raise(&keys, floor).await?;
     let mut update = Update::new().set(attribute::EPOCH, Value::number(epoch));

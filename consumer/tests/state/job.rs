@@ -12,6 +12,8 @@ use flowshift_consumer::stage::{Batch, Mapped, Mapper, Reducer, StageError};
 pub(crate) struct Copy {
     /// Numbers from here on go to the other lane, as by a program of other rules that forgot to say so.
     pub(crate) swapped_from: Option<u64>,
+    /// Digits of every number in the parts, leading zeros included.
+    pub(crate) digits: usize,
 }
 
 fn number(bytes: &[u8]) -> Result<u64, StageError> {
@@ -36,7 +38,8 @@ impl Mapper for Copy {
             *state = (*state).max(i64::try_from(n).ok());
             let swapped = u64::from(self.swapped_from.is_some_and(|from| n >= from));
             let lane = lanes.get(u16::try_from((n + swapped) % 2).unwrap_or_default());
-            mapped.parts.entry(lane.ok_or_else(|| StageError::new("lane"))?).or_default().push(record.data.clone());
+            let part = Bytes::from(format!("{n:0>digits$}", digits = self.digits));
+            mapped.parts.entry(lane.ok_or_else(|| StageError::new("lane"))?).or_default().push(part);
         }
         Ok(mapped)
     }

@@ -1,4 +1,4 @@
-//! The workers' way to the streams, on which puts can be refused.
+//! The workers' way to the streams, on which puts can be refused and listings can be incomplete.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +8,12 @@ use flowshift_consumer::log::memory::MemoryLog;
 use flowshift_consumer::log::{Entry, Log, LogError, Page, ReadToken, StreamId};
 use flowshift_consumer::shard::{Position, SequenceNumber, Shard, ShardId};
 
-/// A log in memory that takes nothing while `refuses` is set.
+/// A log in memory that takes nothing while `refuses` is set and lists no shard that has parents while `childless` is.
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) log: Arc<MemoryLog>,
     pub(crate) refuses: Arc<AtomicBool>,
+    pub(crate) childless: Arc<AtomicBool>,
 }
 
 #[async_trait::async_trait]
@@ -24,7 +25,9 @@ impl Log for Port {
         self.log.retention(stream).await
     }
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, LogError> {
-        self.log.shards(stream).await
+        let mut shards = self.log.shards(stream).await?;
+        shards.retain(|shard| shard.parents.is_empty() || !self.childless.load(Ordering::Relaxed));
+        Ok(shards)
     }
     async fn seek(&self, stream: &str, shard: &ShardId, position: &Position) -> Result<ReadToken, LogError> {
         self.log.seek(stream, shard, position).await

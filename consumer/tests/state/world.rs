@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +33,11 @@ pub(crate) struct World {
     pub(crate) table: Arc<MemoryTable>,
     pub(crate) log: Arc<MemoryLog>,
     refuses: Arc<AtomicBool>,
+    /// While set, workers do not see which shards came from which.
+    pub(crate) childless: Arc<AtomicBool>,
+    /// So many reducers panic while they are made.
+    pub(crate) panics: Arc<AtomicU32>,
+    pub(crate) lanes: u32,
     workers: u32,
 }
 
@@ -49,7 +54,15 @@ impl World {
         let log = Arc::new(MemoryLog::new(1_800_000_000_000));
         log.create(INPUT, 1);
         log.create(EXCHANGE, 1);
-        Self { table: Arc::default(), log, refuses: Arc::default(), workers: 0 }
+        Self {
+            table: Arc::default(),
+            log,
+            refuses: Arc::default(),
+            childless: Arc::default(),
+            panics: Arc::default(),
+            lanes: 2,
+            workers: 0,
+        }
     }
 
     /// Workers can put nothing into any stream from now on, or again.
@@ -102,16 +115,23 @@ impl World {
         let metrics = EngineMetrics::register(&registry, "test").unwrap();
         let dead = CancellationToken::new();
         let table = Arc::new(Mortal { table: self.table.clone(), dead: dead.clone() });
-        let log = Arc::new(Port { log: self.log.clone(), refuses: self.refuses.clone() });
+        let (refuses, childless) = (self.refuses.clone(), self.childless.clone());
+        let log = Arc::new(Port { log: self.log.clone(), refuses, childless });
         let clock = {
             let log = self.log.clone();
             WallClock::new(move || log.now_ms())
         };
-        let (lanes, kinds) = (Lanes::new(2).unwrap(), FeedKinds::new(1));
+        let (lanes, kinds) = (Lanes::new(self.lanes).unwrap(), FeedKinds::new(1));
+        let panics = self.panics.clone();
+        let keep = move |_: &_| {
+            let left = panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            assert!(left.is_err(), "made to panic");
+            Keep::default()
+        };
         let (sender, snapshot) = watch::channel(Snapshot::new("rules"));
         let worker = Worker::new(config, table, log, clock, metrics)
             .map(INPUT, EXCHANGE, lanes, kinds, snapshot, mapper)
-            .reduce(EXCHANGE, None, lanes, kinds, |_| Keep::default());
+            .reduce(EXCHANGE, None, lanes, kinds, keep);
         let leave = CancellationToken::new();
         let left = leave.clone();
         let running = tokio::spawn(async move {

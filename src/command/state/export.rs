@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use flowshift_consumer::inspect;
-use flowshift_consumer::run::split_marks;
+use flowshift_consumer::run::lane_of_key;
 use flowshift_detector::pane::ByState;
 use flowshift_detector::{FeedKind, Totals};
 use flowshift_proto::reason::Reason;
@@ -22,7 +22,7 @@ pub(super) async fn export(store: &Store) -> anyhow::Result<Value> {
     let mut account = Account::default();
     let mut refused = 0;
     for (key, bytes) in inspect::parts(table, tables, &exchange).await.context("lane state")? {
-        if split_marks(&key).is_none() {
+        if lane_of_key(&key).is_none() {
             continue;
         }
         let body = LaneBody::decode(&bytes)?;

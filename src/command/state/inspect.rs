@@ -7,7 +7,7 @@ use bytes::Bytes;
 use flowshift_consumer::commit::{Chunks, PageIndex, Part, indexed_part};
 use flowshift_consumer::inspect;
 use flowshift_consumer::lease::LeaseRow;
-use flowshift_consumer::run::split_marks;
+use flowshift_consumer::run::lane_of_key;
 use flowshift_consumer::stage::Mapper;
 use flowshift_detector::FeedKind;
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ pub(super) async fn run(store: &Store, args: &StateInspect) -> Result<(), Failur
 
 /// The lane that a part, or the index of its pages, is of.
 fn lane_of(key: &str) -> Option<u16> {
-    split_marks(indexed_part(key).unwrap_or(key))
+    lane_of_key(indexed_part(key).unwrap_or(key))
 }
 
 async fn content(store: &Store, chunks: &Chunks, part: &Part) -> Result<(u64, Value), String> {
@@ -88,7 +88,7 @@ fn holds(store: &Store, key: &str, plain: &Bytes) -> Result<Value, String> {
             json!({"pages": index.pages.len(), "page_bytes": index.pages.iter().map(|p| p.length).sum::<u64>()}),
         );
     }
-    if split_marks(key).is_some() {
+    if lane_of_key(key).is_some() {
         let body = LaneBody::decode(plain).map_err(|e| failed(&e))?;
         let feeds = [FeedKind::Reports, FeedKind::FlowLogs].into_iter().filter_map(|kind| body.detector.feed(kind));
         let (mut pairs, mut judged) = (0, None);
@@ -101,12 +101,12 @@ fn holds(store: &Store, key: &str, plain: &Bytes) -> Result<Value, String> {
             "pairs": pairs, "judged_until_s": judged, "records_in": account.records_in, "accounted": account.accounted,
         }));
     }
-    if key == "correlate" {
+    if correlate::name(key) == correlate::PART {
         let body = correlate::Body::decode(plain).map_err(|e| failed(&e))?;
         let open = body.correlator.open_incidents().count();
         return Ok(json!({"incidents_open": open, "outbox": body.outbox.entries().len()}));
     }
-    if key == "words" {
+    if correlate::name(key) == correlate::WORDS_PART {
         let words = correlate::words(plain).map_err(|e| failed(&e))?;
         return Ok(json!({"mutes": words.mutes().count(), "dismissals": words.dismissals().count()}));
     }

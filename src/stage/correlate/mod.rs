@@ -11,12 +11,13 @@ mod stored;
 use std::collections::BTreeSet;
 
 use flowshift_consumer::log::Record;
+use flowshift_consumer::shard::ShardId;
 use flowshift_consumer::stage::{Stage, StageError, StatePart};
 use flowshift_detector::{AnomalyEvent, Applied, Correlator, EventType, Outcome, Settings, Words};
 
 pub use outbox::{Deliveries, Entry, Outbox, Outlet, Printer};
 pub use skip::{feed_kind, skip_records};
-pub use stored::{Body, Stored, words};
+pub use stored::{Body, PART, Stored, WORDS_PART, name, words};
 
 use crate::convert::ConvertError;
 use crate::convert::event::to_proto;
@@ -65,6 +66,7 @@ pub(in crate::stage) fn hear(correlator: &mut Correlator, record: &[u8]) -> Resu
 /// The stage.
 #[derive(Debug)]
 pub struct Correlate {
+    shard: ShardId,
     correlator: Correlator,
     settings: Settings,
     lanes: u16,
@@ -80,9 +82,10 @@ pub struct Correlate {
 }
 
 impl Correlate {
-    /// For a job of `lanes` lanes, whose events leave by `outlet`.
-    pub fn new(settings: Settings, lanes: u16, outlet: Outlet, metrics: PipelineMetrics) -> Self {
+    /// For `shard` of the evidence of a job of `lanes` lanes, whose events leave by `outlet`.
+    pub fn new(shard: ShardId, settings: Settings, lanes: u16, outlet: Outlet, metrics: PipelineMetrics) -> Self {
         Self {
+            shard,
             correlator: Correlator::new(settings.clone(), lanes),
             settings,
             lanes,
@@ -151,7 +154,9 @@ impl Correlate {
 impl Stage for Correlate {
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<(), StageError> {
         let Some(Stored { body, words }) = Stored::read(&parts)? else { return Ok(()) };
-        self.saved_words = words.clone();
+        // What an older version or a parent shard left is not kept, but saved anew under this shard's keys.
+        let moves = !parts.iter().all(|(key, _)| self.keeps(key));
+        self.saved_words = if moves { Words::default() } else { words.clone() };
         self.correlator = Correlator::from_state(self.settings.clone(), body.correlator)
             .map_err(|e| StageError::with("correlate state", e))?
             .with_skips(body.skips)
@@ -162,7 +167,7 @@ impl Stage for Correlate {
         self.unreadable = body.unreadable;
         self.metrics.incidents_open.set(self.outbox.open_incidents());
         // What an earlier owner committed and perhaps did not deliver goes out again, under the same ids.
-        self.changed = self.outlet.send(&mut self.outbox);
+        self.changed = self.outlet.send(&mut self.outbox) || moves;
         Ok(())
     }
 
@@ -213,7 +218,11 @@ impl Stage for Correlate {
             self.saved_words = self.correlator.words().clone();
             parts.push(stored::words_part(&self.saved_words)?);
         }
-        Ok(parts)
+        Ok(parts.into_iter().map(|(name, bytes)| (format!("{}/{name}", self.shard), bytes)).collect())
+    }
+
+    fn keeps(&self, key: &str) -> bool {
+        key.strip_prefix(self.shard.as_str()).is_some_and(|name| name.starts_with('/'))
     }
 
     fn urgent(&self) -> bool {

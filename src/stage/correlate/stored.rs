@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Outbox;
 
-/// Key of the part with the incidents and the outbox.
-const PART: &str = "correlate";
+/// Name of the part with the incidents and the outbox. A part's key is `SHARD/NAME`; older versions had the name alone.
+pub const PART: &str = "correlate";
 /// Version of the stored state: 2 has skips, 1 had none.
 const STATE_VERSION: u32 = 2;
-/// Key of the part with the operators' words; absent until the first.
-const WORDS_PART: &str = "words";
+/// Name of the part with the operators' words; absent until the first.
+pub const WORDS_PART: &str = "words";
 /// Version of its stored form.
 const WORDS_VERSION: u32 = 1;
 
@@ -37,11 +37,20 @@ impl Stored {
     /// # Errors
     /// The bytes are not this stage's state, or of a version this program does not know.
     pub fn read(parts: &[StatePart]) -> Result<Option<Self>, StageError> {
-        let of = |wanted: &str| parts.iter().find(|(key, _)| key == wanted).map(|(_, bytes)| bytes);
+        // A parent's may stand beside a child's, whose shard is the later one, or what an older version left.
+        let of = |wanted: &str| {
+            let named = parts.iter().filter(|(key, _)| name(key) == wanted);
+            named.max_by_key(|(key, _)| (key.contains('/'), key)).map(|(_, bytes)| bytes)
+        };
         let Some(body) = of(PART) else { return Ok(None) };
         let said = of(WORDS_PART).map_or(Ok(Words::default()), |bytes| words(bytes))?;
         Ok(Some(Self { body: Body::decode(body)?, words: said }))
     }
+}
+
+/// The name of a part, without its shard.
+pub fn name(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or(key)
 }
 
 /// Reads the part with the operators' words.

@@ -17,7 +17,7 @@ const START_S: i64 = 1_800_000_000;
 const STEP_S: i64 = 60;
 
 fn stage(metrics: &Metrics) -> Correlate {
-    Correlate::new(Settings::default(), 2, Outlet::new(None, None), metrics.pipeline.clone())
+    Correlate::new(ShardId::new("shardId-0"), Settings::default(), 2, Outlet::new(None, None), metrics.pipeline.clone())
 }
 
 fn record(data: Vec<u8>) -> Record {
@@ -111,7 +111,10 @@ fn a_word_forces_a_commit_and_a_next_owner_that_reads_it_again_hears_a_repeat() 
     first.process(&mute(START_S)).unwrap();
     assert!(first.urgent());
     let after = first.save().unwrap();
-    assert_eq!(after.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["correlate", "words"]);
+    assert_eq!(
+        after.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
+        ["shardId-0/correlate", "shardId-0/words"]
+    );
     first.committed();
     first.process(&quiet(1, 0)).unwrap();
     assert_eq!(first.save().unwrap().len(), 1, "unchanged words are not written again");
@@ -149,4 +152,22 @@ fn words_of_version_1_stay_readable() {
     let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, WORDS_V1);
     assert_eq!(&stored::words(&written).unwrap(), stage.correlator.words());
+}
+
+/// Their keys did not name the shard: they are read all the same, saved under the shard's own keys and kept there alone.
+#[test]
+fn parts_under_the_keys_of_older_versions_are_taken_over_with_the_first_commit() {
+    let metrics = Metrics::new().unwrap();
+    let mut old = stage(&metrics);
+    old.unreadable = 7;
+    old.changed = true;
+    let (key, bytes) = old.save().unwrap().remove(0);
+    assert_eq!(key, "shardId-0/correlate");
+    let mut new = stage(&metrics);
+    new.restore(vec![("correlate".to_owned(), bytes.clone())]).unwrap();
+    assert_eq!(new.save().unwrap(), [(key.clone(), bytes.clone())], "saved though nothing changed");
+    assert_eq!(new.unreadable, 7);
+    assert!(new.keeps(&key) && !new.keeps("correlate") && !new.keeps("shardId-01/correlate"));
+    new.restore(vec![(key, bytes)]).unwrap();
+    assert_eq!(new.save().unwrap(), []);
 }

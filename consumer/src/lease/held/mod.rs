@@ -1,8 +1,8 @@
 //! A lease this worker holds: the only way an owner writes its row.
 //!
-//! One turn at a time for renewals and commits; each raises `leaseCounter` by one. A refused write is looked at before it
-//! is believed (see [`write`](self::write)). A lease that could not be renewed for the failover time is given up by its
-//! holder on its own clock, before anyone else may take it.
+//! One turn at a time for renewals and commits; each raises `leaseCounter` by one. A refused write is looked at before
+//! it is believed (see [`write`](self::write)). A lease that could not be renewed for the failover time is given up by
+//! its holder on its own clock, before anyone else may take it.
 //!
 //! Writes run where the renewals run ([`LeasePlace::runs_on`]), commits too: a commit that waited on a runtime whose
 //! threads all compute would hold the turn, and the renewals of its lease would wait with it.
@@ -51,8 +51,8 @@ pub struct HeldLease {
 }
 
 impl HeldLease {
-    /// Acquires a lease that its row already assigns to the worker, by raising its counter once: every acquisition has a
-    /// counter of its own, which is half of its fence. While an old owner may still commit (`checkpointOwner`), the
+    /// Acquires a lease that its row already assigns to the worker, by raising its counter once: every acquisition has
+    /// a counter of its own, which is half of its fence. While an old owner may still commit (`checkpointOwner`), the
     /// row is not the next one's yet. `stop` is cancelled when the leader wants the lease to go elsewhere.
     ///
     /// # Errors
@@ -116,16 +116,14 @@ impl HeldLease {
         beside(self.writer.runs_on(), async move { writer.refresh().await }).await
     }
 
-    /// Raises the counter.
-    ///
-    /// # Errors
-    /// [`LeaseError::Lost`].
-    pub async fn renew(&self) -> Result<(), LeaseError> {
+    /// Raises the counter, as [`HeldLease::keep`] does.
+    #[cfg(test)]
+    pub(crate) async fn renew(&self) -> Result<(), LeaseError> {
         self.write(Update::new(), Condition::None).await
     }
 
-    /// Gives the lease away, with whatever is committed: to `successor`, else to the owner the leader chose when this is a
-    /// hand-over, else to nobody. Returns who has it now. The lease is lost to its holder in any case.
+    /// Gives the lease away, with whatever is committed: to `successor`, else to the owner the leader chose when this
+    /// is a hand-over, else to nobody. Returns who has it now. The lease is lost to its holder in any case.
     ///
     /// # Errors
     /// As [`HeldLease::write`].

@@ -1,10 +1,10 @@
 //! The leader's lock: one item whose beat others watch.
 //!
-//! The holder raises `beat`; who sees it stand still for the lock time takes it. The item names a standby, which watches
-//! leases and workers like the leader does, and the others leave it a head start: an expired lock and expired leases are
-//! then found at once, not one after the other. The holder stops leading on its own clock when it could not beat for the
-//! lock time. Two leaders at once cost work, not correctness: all they write is conditional on what they read.
-//! This task runs where the renewals run; a pass of the leader may take long. Read next: [`super`] (the passes).
+//! The holder raises `beat`; who sees it stand still for the lock time takes it. The item names a standby, which
+//! watches leases and workers like the leader does, and the others leave it a head start: an expired lock and expired
+//! leases are then found at once, not one after the other. The holder stops leading on its own clock when it could not
+//! beat for the lock time. Two leaders at once cost work, not correctness: all they write is conditional on what they
+//! read. This task runs where the renewals run; a pass of the leader may take long. Read next: [`super`] (the passes).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,8 @@ use super::observed::Observed;
 use crate::commit::STATE_KEY;
 use crate::metrics::EngineMetrics;
 use crate::run::WorkerConfig;
+use crate::run::items::LOCK;
 use crate::table::{Condition, Item, Table, TableError, TableName, Value};
-
-const LOCK: &str = "leader";
 
 /// What this worker is in the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

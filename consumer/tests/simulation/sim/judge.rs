@@ -1,8 +1,8 @@
 //! The third stage: takes what the lanes say step by step and owns an outbox, as the real program's CORRELATE does.
 //!
-//! A step is judged when every lane has told it, or is skipped for it; what a lane tells of a step it was skipped for is
-//! counted and dropped. A step's verdict enters the outbox in the same commit that moves the
-//! checkpoint past its evidence, and goes out after that commit.
+//! A step is judged when every lane has told it, or is skipped for it; what a lane tells of a step it was skipped for
+//! is counted and dropped. A step's verdict enters the outbox in the same commit that moves the checkpoint past its
+//! evidence, and goes out after that commit.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,6 +25,7 @@ type Said = (u16, usize, i64, Vec<(i64, u64)>);
 
 /// The stage.
 pub(crate) struct Judge {
+    shard: String,
     lanes: u16,
     violations: Violations,
     outside: Outside,
@@ -50,8 +51,8 @@ pub(crate) struct State {
 }
 
 impl Judge {
-    pub(crate) fn new(lanes: u16, violations: Violations, outside: Outside, trips: Trips) -> Self {
-        Self { lanes, violations, outside, trips, state: State::default(), changed: false, sent: 0 }
+    pub(crate) fn new(shard: String, lanes: u16, violations: Violations, outside: Outside, trips: Trips) -> Self {
+        Self { shard, lanes, violations, outside, trips, state: State::default(), changed: false, sent: 0 }
     }
 
     fn low(&self, kind: usize) -> i64 {
@@ -171,7 +172,7 @@ impl Stage for Judge {
         if !std::mem::take(&mut self.changed) {
             return Ok(Vec::new());
         }
-        Ok(vec![("judge".to_owned(), Bytes::from(self.state.encode()))])
+        Ok(vec![(self.shard.clone(), Bytes::from(self.state.encode()))])
     }
 
     fn committed(&mut self) {

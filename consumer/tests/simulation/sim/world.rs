@@ -18,6 +18,7 @@ use flowshift_consumer::metrics::EngineMetrics;
 use flowshift_consumer::run::{Fetch, Reading, Tables, Timing, Worker, WorkerConfig};
 use flowshift_consumer::shard::{SequenceNumber, Shard, ShardId};
 use flowshift_consumer::skip::SkipRecords;
+use flowshift_consumer::stage::ShardContext;
 use flowshift_consumer::table::Table;
 use flowshift_consumer::table::memory::MemoryTable;
 use rand::rngs::SmallRng;
@@ -184,8 +185,10 @@ impl World {
                 let broken = Arc::clone(&self.broken);
                 move |_| Sum::new(violations.clone(), reader.clone(), trips.clone(), Arc::clone(&broken))
             });
-            let judge =
-                move |_: &_, _| Judge::new(lanes.count(), violations.clone(), Arc::clone(&outside), trips.clone());
+            let judge = move |context: &ShardContext, _| {
+                let (violations, outside, trips) = (violations.clone(), Arc::clone(&outside), trips.clone());
+                Judge::new(context.shard.to_string(), lanes.count(), violations, outside, trips)
+            };
             worker = worker.stage(EVIDENCE, judge);
         }
         for stream in &self.pushed {

@@ -1,11 +1,11 @@
 //! Workers that stood still for so long that the leader struck them off the list.
 
 use super::*;
-use crate::run::beat::{LIST, worker_key};
+use crate::run::items::{WORKERS, worker_key};
 
 async fn listed(site: &Site) -> BTreeSet<String> {
     let name = TableName { name: "test-state".into(), key: crate::commit::STATE_KEY };
-    site.table.get(&name, LIST).await.unwrap().unwrap().strings("ids")
+    site.table.get(&name, WORKERS).await.unwrap().unwrap().strings("ids")
 }
 
 #[tokio::test(start_paused = true)]
