@@ -38,7 +38,8 @@ impl Mapper for Copy {
             *state = (*state).max(i64::try_from(n).ok());
             let swapped = u64::from(self.swapped_from.is_some_and(|from| n >= from));
             let lane = lanes.get(u16::try_from((n + swapped) % 2).unwrap_or_default());
-            let part = Bytes::from(format!("{n:0>digits$}", digits = self.digits));
+            let digits = n.to_string();
+            let part = Bytes::from("0".repeat(self.digits.saturating_sub(digits.len())) + &digits);
             mapped.parts.entry(lane.ok_or_else(|| StageError::new("lane"))?).or_default().push(part);
         }
         Ok(mapped)
