@@ -17,6 +17,7 @@ mod input;
 mod judge;
 mod producer;
 mod proxy;
+mod same;
 mod script;
 mod workers;
 
@@ -144,6 +145,34 @@ fn four_workers_through_everything_at_once_count_exactly_and_tell_what_a_calm_ru
         Some(seed) => play(seed, records),
         None => play(1, records),
     }
+}
+
+#[test]
+fn the_same_log_through_one_three_and_seven_workers_and_exchange_shards_tells_the_same() {
+    let Some(python) = tools::python() else {
+        return tools::skip("fleet", "no python3 for the independent sums");
+    };
+    let seed = number("FLOWSHIFT_FLEET_SEED").unwrap_or(1);
+    let records = number("FLOWSHIFT_FLEET_RECORDS").map_or(200_000, |n| usize::try_from(n).unwrap());
+    let mut stage = Stage::new(seed, records);
+    let input = Input::make(&stage.folder, seed, records);
+    let oracle = Oracle::of(&python, &input);
+    let mut logs: Vec<Vec<String>> = Vec::new();
+    for (name, workers) in [("one", 1), ("three", 3), ("seven", 7)] {
+        let began = Instant::now();
+        let aws = Aws::start(&stage.folder.join(format!("{name}-kinesis")), Limits::Off, seed);
+        let job = Job::make(name, &aws, &stage.folder, &input.topology, (workers + 1, workers));
+        stage.jobs.push(job.clone());
+        let outcome = same::play(&aws, &job, &input, workers, seed);
+        outcome.holds(name, &oracle);
+        let log = outcome.log();
+        eprintln!("{workers} workers: {} events in {:?}", log.len(), began.elapsed());
+        logs.push(log);
+    }
+    let marked = logs[0].iter().filter(|event| event.contains("\"muted\":{")).count();
+    assert!(records < 150_000 || (marked > 0 && marked <= logs[0].len()), "{:#?}", logs[0]);
+    assert_eq!(logs[1], logs[0], "three workers");
+    assert_eq!(logs[2], logs[0], "seven workers");
 }
 
 #[test]
