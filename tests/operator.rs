@@ -1,5 +1,5 @@
-//! An operator's words through the admin server and the command line of the real binary: acknowledged, muted and dismissed
-//! incidents, words that are said twice or die with the process, and requests nobody should make.
+//! An operator's words through the admin server and the command line of the real binary: acknowledged, muted and
+//! dismissed incidents, words that are said twice or die with the process, and requests nobody should make.
 #![cfg(feature = "embedded")]
 #![allow(clippy::unwrap_used)]
 
@@ -24,7 +24,8 @@ idle_after = \"2s\"
 commit_interval = \"1s\"
 ";
 
-/// Event time that the test moves along, from twenty minutes ago on; of one pair, whose segments are lost from 240 s on.
+/// Event time that the test moves along, from twenty minutes ago on; of one pair, whose segments are lost from 240 s
+/// on.
 struct Traffic {
     start_ms: i64,
     told_s: i64,

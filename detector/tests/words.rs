@@ -1,5 +1,5 @@
-//! What an operator says of incidents: events carry it, a repeat changes nothing, a mute ends, a dismissed pattern stays quiet
-//! until it gets worse or its time is over.
+//! What an operator says of incidents: events carry it, a repeat changes nothing, a mute ends, a dismissed pattern
+//! stays quiet until it gets worse or its time is over.
 #![allow(clippy::unwrap_used)]
 
 mod traffic;
@@ -8,20 +8,23 @@ use std::sync::OnceLock;
 
 use flowshift_detector::{
     AnomalyEvent, Correlator, CorrelatorState, EventType, IncidentId, Order, Outcome, Place, Reason, Scope, Settings,
-    Signal, StepEvidence, Word, Words,
+    Severity, Signal, StepEvidence, Word, Words,
 };
 use traffic::{FAIR, START_S, STEP_S, Weather, traffic};
 
 /// A lossy pair (subnet-0 > subnet-4, of az1 and az3) from step 90 to 119, and what its lane says.
 fn evidence() -> &'static [StepEvidence] {
     static SAID: OnceLock<Vec<StepEvidence>> = OnceLock::new();
-    SAID.get_or_init(|| {
-        let panes = traffic(21, 140, |pair, _, step| match (pair, step) {
-            (3, 90..120) => Weather { loss: 0.02, ..FAIR },
-            _ => Weather { flows: 25.0, ..FAIR },
-        });
-        traffic::run(&panes).evidence
-    })
+    SAID.get_or_init(|| lossy(|_| 0.02))
+}
+
+/// The same with a loss by step.
+fn lossy(loss: impl Fn(i64) -> f64) -> Vec<StepEvidence> {
+    let panes = traffic(21, 140, |pair, _, step| match (pair, step) {
+        (3, 90..120) => Weather { loss: loss(step), ..FAIR },
+        _ => Weather { flows: 25.0, ..FAIR },
+    });
+    traffic::run(&panes).evidence
 }
 
 fn step(n: i64) -> i64 {
@@ -41,10 +44,17 @@ fn pair() -> Option<Place> {
 }
 
 /// Plays the evidence; before that of a step, says the words that are due there, of which some name the open incident.
-fn play(mut say: impl FnMut(i64, Option<&IncidentId>) -> Vec<Word>) -> (Vec<AnomalyEvent>, Vec<Outcome>, Correlator) {
+fn play(say: impl FnMut(i64, Option<&IncidentId>) -> Vec<Word>) -> (Vec<AnomalyEvent>, Vec<Outcome>, Correlator) {
+    play_over(evidence(), say)
+}
+
+fn play_over(
+    evidence: &[StepEvidence],
+    mut say: impl FnMut(i64, Option<&IncidentId>) -> Vec<Word>,
+) -> (Vec<AnomalyEvent>, Vec<Outcome>, Correlator) {
     let mut correlator = Correlator::new(Settings::default(), 1);
     let (mut events, mut outcomes) = (Vec::new(), Vec::new());
-    for said in evidence() {
+    for said in evidence {
         let open = correlator.state().open_incidents().next().cloned();
         for word in say((said.step_start_s - START_S) / STEP_S, open.as_ref()) {
             let (outcome, event) = correlator.hear(&word);
@@ -212,6 +222,26 @@ fn what_is_not_an_issue_ends_and_is_not_raised_again_in_its_time() {
         _ => Vec::new(),
     });
     assert_eq!(kinds(&events).iter().filter(|kind| **kind == EventType::Opened).count(), 2);
+}
+
+#[test]
+fn what_was_dismissed_is_raised_when_it_gets_more_severe() {
+    let dismissed_at = |step_n: i64, loss: fn(i64) -> f64| {
+        let (events, outcomes, _) = play_over(&lossy(loss), |n, open| match open {
+            Some(incident) if n == step_n => {
+                vec![word(step(n), Order::NotAnIssue { incident: incident.clone(), until_s: step(900) })]
+            }
+            _ => Vec::new(),
+        });
+        assert_eq!(outcomes, [Outcome::Applied]);
+        let opened = events.into_iter().filter(|event| event.event_type == EventType::Opened);
+        opened.map(|event| (event.at, event.severity)).collect::<Vec<_>>()
+    };
+    let worse = dismissed_at(100, |n| if n < 105 { 0.005 } else { 0.05 });
+    assert_eq!(worse.iter().map(|opened| opened.1).collect::<Vec<_>>(), [Severity::S3, Severity::S2]);
+    assert!(worse[1].0 >= step(106), "{worse:?}");
+    let milder = dismissed_at(100, |n| if n < 105 { 0.05 } else { 0.005 });
+    assert_eq!(milder.len(), 1, "{milder:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use flowshift_consumer::exchange::ShardCounts;
 
 use super::{Failure, load, print_line, services};
+use crate::admin::operator::Token;
 use crate::app;
 use crate::cli::ConfigCommand;
 use crate::config::{self, Settings};
@@ -15,6 +16,7 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
             for webhook in &loaded.config.webhooks {
                 app::endpoint(webhook).map_err(Failure::usage)?;
             }
+            Token::configured(&loaded.config.admin).map_err(Failure::usage)?;
             print_line(&format!("topology: {} subnets, {} edges", topology.subnets().len(), topology.edges().len()));
             let shards = ShardCounts { input: input_shards.into(), exchange: exchange_shards.into() };
             print_line(config::facts(&loaded.config, shards).to_string().trim_end());

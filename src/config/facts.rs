@@ -51,10 +51,16 @@ fn warnings(config: &Config, configured: Duration, possible: Duration) -> Vec<St
         warnings
             .push(format!("the exchange stream is too narrow: batches every {possible:?}, not every {configured:?}"));
     }
-    for (key, listen) in [("collect.listen", config.collect.listen), ("admin.listen", config.admin.listen)] {
-        if !listen.ip().is_loopback() {
-            warnings.push(format!("{key} {listen} is open to the network and has no authentication of its own"));
-        }
+    let (collect, admin) = (config.collect.listen, &config.admin);
+    if !collect.ip().is_loopback() {
+        warnings.push(format!("collect.listen {collect} is open to the network and has no authentication of its own"));
+    }
+    if !admin.listen.ip().is_loopback() {
+        let listen = admin.listen;
+        let token =
+            if admin.token_file.is_some() || admin.token_env.is_some() { ", and tokens in clear text" } else { "" };
+        warnings
+            .push(format!("admin.listen {listen} is open to the network: it shows incidents to whoever asks{token}"));
     }
     if config.topology.is_none() {
         warnings.push("topology.file is not set: every record will be unmapped".to_owned());

@@ -302,3 +302,17 @@ fn only_what_changes_results_is_in_the_snapshot() {
     assert_eq!(base, listening.config.result_settings());
     assert_ne!(base, loaded("[detector]\nstep = \"10s\"\n", &[], &[]).config.result_settings());
 }
+
+#[test]
+fn the_admin_token_has_one_place_and_an_open_port_with_it_is_told() {
+    let both = "[admin]\ntoken_file = \"token\"\ntoken_env = \"TOKEN\"\n";
+    let text = errors(both, &[], &[]);
+    assert!(
+        text.contains("flowshift.toml:3: admin.token_env: is set beside `token_file`; keep one of the two"),
+        "{text}"
+    );
+    let open = "[admin]\nlisten = \"0.0.0.0:9464\"\ntoken_env = \"TOKEN\"\n";
+    let warnings = facts(&loaded(open, &[], &[]).config, ShardCounts { input: 1, exchange: 1 }).warnings;
+    let told = "admin.listen 0.0.0.0:9464 is open to the network: it shows incidents to whoever asks, and tokens in clear text";
+    assert!(warnings.iter().any(|warning| warning == told), "{warnings:?}");
+}

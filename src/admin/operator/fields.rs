@@ -1,7 +1,9 @@
 //! What the body of a command may say.
 //!
-//! For: one JSON object into the parts of a word, field by field, so that each error names the field, its value and the fix.
-//! Not for: whether what it names exists. Invariant: an unknown field is an error: a misspelt `signal` must not mute all.
+//! For: one JSON object into the parts of a word, field by field, so that each error names the field, its value and the
+//! fix.
+//! Not for: whether what it names exists. Invariant: an unknown field is an error: a misspelt `signal` must not mute
+//! all.
 
 use flowshift_consumer::clock::WallClock;
 use flowshift_detector::correlate::LONGEST_S;

@@ -1,8 +1,8 @@
 //! An operator's door: the present incidents and mutes, and words about them.
 //!
-//! Queries are answered from committed state, with its age; they need no token and change nothing. Commands need the bearer
-//! token. A command is put into the evidence stream as a record, where CORRELATE hears it in its order, and is answered 202
-//! with its id when Kinesis has it: from then on no crash loses it, and said twice it counts once.
+//! Queries are answered from committed state, with its age; they need no token and change nothing. Commands need the
+//! bearer token. A command is put into the evidence stream as a record, where CORRELATE hears it in its order, and is
+//! answered 202 with its id when Kinesis has it: from then on no crash loses it, and said twice it counts once.
 //!
 //! Not here: what a word does (`flowshift_detector`'s words), the command line that speaks to this.
 //! Reading order: [`routes`], `fields` (what a body may say), `view` (what is answered), `refusal`, `token`.

@@ -1,7 +1,8 @@
 //! Why a request is not taken, and what the operator is told.
 //!
-//! One JSON form for all: `{"error", "detail", "fix"}`, with `field` and `value` where a field is at fault. `error` is a word of
-//! a closed set for programs; the rest is for people. Invariant: a value is shown cut to what a person reads, and the token never.
+//! One JSON form for all: `{"error", "detail", "fix"}`, with `field` and `value` where a field is at fault. `error` is
+//! a word of a closed set for programs; the rest is for people. Invariant: a value is shown cut to what a person reads,
+//! and the token never.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -1,7 +1,8 @@
 //! The routes of an operator's door, and the way of a command.
 //!
-//! A command passes the token, the body's limits, its fields and a look at what it names, is put into the evidence stream, and is
-//! answered when Kinesis has it. Not here: what it does. Invariant: 202 is answered only for what the stream acknowledged.
+//! A command passes the token, the body's limits, its fields and a look at what it names, is put into the evidence
+//! stream, and is answered when Kinesis has it. Not here: what it does. Invariant: 202 is answered only for what the
+//! stream acknowledged.
 
 use std::time::Duration;
 

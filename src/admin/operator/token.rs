@@ -1,7 +1,7 @@
 //! The token that commands must carry.
 //!
-//! Read once at the start, never shown: `Debug` is redacted and errors name the source, not the content. Invariant: comparing
-//! takes as long for a token that is almost right as for one that is all wrong.
+//! Read once at the start, never shown: `Debug` is redacted and errors name the source, not the content. Invariant:
+//! comparing takes as long for a token that is almost right as for one that is all wrong.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! The present incidents and mutes, from committed state.
 //!
-//! For: answers to queries, and for looking up what a command names. Not for: deciding; by the time a command is heard things
-//! may be otherwise, and CORRELATE says so then. Invariant: what is answered was committed, so no restart takes it back.
+//! For: answers to queries, and for looking up what a command names. Not for: deciding; by the time a command is heard
+//! things may be otherwise, and CORRELATE says so then. Invariant: what is answered was committed, so no restart takes
+//! it back.
 
 use std::sync::Arc;
 use std::time::Duration;

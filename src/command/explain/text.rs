@@ -32,6 +32,9 @@ pub(super) fn tell(story: &Story, colour: bool) -> String {
     };
     let started = event.started_at.map_or_else(|| "unknown".to_owned(), date);
     writeln!(page, "began {started}, told after {}, {end}", delay(story)).ok();
+    for said in words(story) {
+        writeln!(page, "{}", clean(&said)).ok();
+    }
     if let Some(plot) = Plot::of(story) {
         writeln!(page, "\n{}, observed ● with its 90 % interval, baseline ─", unit(event.signal)).ok();
         page.push_str(&drawn(&plot, event));
@@ -46,6 +49,20 @@ pub(super) fn tell(story: &Story, colour: bool) -> String {
         writeln!(page, "  and {more} more pairs").ok();
     }
     page.trim_end().to_owned()
+}
+
+/// What operators said of it, as its last event has it.
+fn words(story: &Story) -> Vec<String> {
+    let Some(last) = story.events().last() else { return Vec::new() };
+    let told = |verb: &str, by: &str, note: &str, at: i64| {
+        let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+        format!("{verb} by {by} at {}{note}", clock(at))
+    };
+    let mut said = Vec::new();
+    said.extend(last.acknowledged.iter().map(|a| told("acknowledged", &a.by, &a.note, a.at)));
+    said.extend(last.dismissed.iter().map(|d| told("called no issue", &d.by, &d.note, d.at)));
+    said.extend(last.muted.iter().map(|m| format!("muted until {} at least", date(m.until))));
+    said
 }
 
 fn delay(story: &Story) -> String {
@@ -169,5 +186,18 @@ mod tests {
         }
         assert!(page.chars().all(|c| c == '\n' || !c.is_control()));
         assert_eq!(page.matches('●').count(), 3, "two points and the legend");
+    }
+
+    #[test]
+    fn the_page_says_what_operators_said_of_it() {
+        let mut events = incident("inc-7");
+        let last = &mut events[2];
+        let (by, note) = ("ada\u{1b}[2J".to_owned(), "on it".to_owned());
+        last.acknowledged = Some(flowshift_proto::anomaly::Acknowledged { by: by.clone(), note, at: 1_795_310_655 });
+        let (note, at, until) = (String::new(), 1_795_310_760, 1_795_397_160);
+        last.dismissed = Some(flowshift_proto::anomaly::Dismissed { by, note, at, until });
+        let page = tell(&Story::find(events, "inc-7").unwrap(), false);
+        let told = "acknowledged by ada?[2J at 01:24:15: on it\ncalled no issue by ada?[2J at 01:26:00\n";
+        assert!(page.contains(told), "{page}");
     }
 }

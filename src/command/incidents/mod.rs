@@ -1,7 +1,7 @@
 //! `flowshift incidents …`: speaks with the admin server of a running job, as anyone can over HTTP.
 //!
-//! [`client`] makes the requests, [`text`] shows the answers. Nothing is read from or written to AWS here, and nothing is
-//! decided: the server checks what is said and says what is wrong with it.
+//! [`client`] makes the requests, [`text`] shows the answers. Nothing is read from or written to AWS here, and nothing
+//! is decided: the server checks what is said and says what is wrong with it.
 
 mod client;
 mod text;

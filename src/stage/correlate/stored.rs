@@ -1,7 +1,7 @@
 //! What CORRELATE commits: two parts, of which the second changes only when operators speak or are told.
 //!
-//! For: reading and writing them, here and by the commands that look at a job. Not for: what they mean. Invariant: parts
-//! of every released version can be read; what is new stands in new versions or parts.
+//! For: reading and writing them, here and by the commands that look at a job. Not for: what they mean. Invariant:
+//! parts of every released version can be read; what is new stands in new versions or parts.
 
 use std::collections::BTreeSet;
 

@@ -2,8 +2,8 @@
 //!
 //! For: the state beside the incidents: who took them on, what is muted, what was dismissed, what was heard.
 //! Not for: changing it; see [`super::hear`] and [`super::mark`].
-//! Invariant: bounded. Mutes and dismissals end with their event time, the rest goes with its incident, and of the words
-//! heard the last [`KEPT`] are known.
+//! Invariant: bounded. Mutes and dismissals end with their event time, the rest goes with its incident, and of the
+//! words heard the last [`KEPT`] are known.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -95,8 +95,8 @@ impl Words {
         self.heard.iter()
     }
 
-    /// Whether a pair that shows the signal with this effect is part of a dismissed pattern in the step that ends at `at`:
-    /// then no incident is made of it.
+    /// Whether a pair that shows the signal with this effect is part of a dismissed pattern in the step that ends at
+    /// `at`: then no incident is made of it.
     pub(in crate::correlate) fn dismisses(
         &self,
         (kind, signal): (FeedKind, Signal),
@@ -110,8 +110,8 @@ impl Words {
         dismissals.any(|d| severity(signal, effect, flows_per_minute) >= d.severity)
     }
 
-    /// How an incident is muted in the step that ends at `at`: every one of its pairs must be. The mark names for each pair the
-    /// mute that lasts longest, and ends with the first of these.
+    /// How an incident is muted in the step that ends at `at`: every one of its pairs must be. The mark names for each
+    /// pair the mute that lasts longest, and ends with the first of these.
     pub(super) fn mute_of(&self, incident: &Incident, at: i64) -> Option<Muted> {
         let mut muted = Muted { until: i64::MAX, mutes: Vec::new() };
         for pair in incident.pairs.keys() {
@@ -125,8 +125,8 @@ impl Words {
         (!muted.mutes.is_empty()).then_some(muted)
     }
 
-    /// Forgets what has ended for every feed kind: all have taken their steps up to `taken_s`; and what is of incidents that are
-    /// gone.
+    /// Forgets what has ended for every feed kind: all have taken their steps up to `taken_s`; and what is of incidents
+    /// that are gone.
     pub(in crate::correlate) fn forget(&mut self, incidents: &[Incident], taken_s: Option<i64>) {
         if let Some(taken_s) = taken_s {
             self.mutes.retain(|_, mute| mute.until_s > taken_s);

@@ -42,8 +42,8 @@ impl Outcome {
 }
 
 impl Words {
-    /// Hears a word: what became of it, and the event that tells of it. `now_s` is the event time up to which steps of the
-    /// incident's feed kind were taken.
+    /// Hears a word: what became of it, and the event that tells of it. `now_s` is the event time up to which steps of
+    /// the incident's feed kind were taken.
     pub(in crate::correlate) fn hear(
         &mut self,
         word: &Word,

@@ -1,10 +1,10 @@
 //! What events tell of an operator's words.
 //!
-//! For: the acknowledgement and the mark of a mute on every event of an incident, and the event that is owed when a mute
-//! ends while its incident is open.
+//! For: the acknowledgement and the mark of a mute on every event of an incident, and the event that is owed when a
+//! mute ends while its incident is open.
 //! Not for: delivery; who leaves marked events out is the receiver's choice.
-//! Invariant: whoever was told of an incident without a mark is told of its end without one; and an incident whose mute has
-//! ended is told of, if it is still open.
+//! Invariant: whoever was told of an incident without a mark is told of its end without one; and an incident whose mute
+//! has ended is told of, if it is still open.
 
 use crate::event::{AnomalyEvent, EventType};
 use crate::feed::FeedKind;

@@ -35,8 +35,8 @@ pub struct Word {
 pub enum Order {
     /// Somebody takes care of an open incident.
     Acknowledge(IncidentId),
-    /// Incidents within a scope open and are recorded, but marked, in every step that ends before `until_s` (event time,
-    /// epoch s).
+    /// Incidents within a scope open and are recorded, but marked, in every step that ends before `until_s` (event
+    /// time, epoch s).
     Mute {
         /// Of what.
         scope: Scope,
