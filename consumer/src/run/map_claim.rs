@@ -32,7 +32,8 @@ pub(super) fn floor(row: &LeaseRow) -> Watermarks {
 /// Starts a new epoch.
 ///
 /// Where lanes may have gone past the state it starts with, it is out of the minimum and must ask for its floor: when a
-/// parent was out as it ended, or when the source has spoken before and no cut says how far. `discarded`: the row has state
+/// parent was out as it ended, or when the source has spoken under a row that is gone. What the first claim of a row found
+/// holds for the next ones, too: whoever put out a source again that had not yet cut made its backlog late. `discarded`: the row has state
 /// that is not used, so that the next start must not find it either.
 pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> Result<Claim, DriveError> {
     let epoch = task.epochs.raise(&[task.lease.key().to_owned()], row.epoch.unwrap_or_default()).await?;
@@ -45,11 +46,14 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
         .remove(attribute::PENDING)
         .remove(attribute::PENDING_SUB_SEQUENCE)
         .remove(attribute::PENDING_STATE);
-    let forgotten = row.cut.is_none() && task.epochs.has_spoken(task.lease.key()).await?;
-    let parents = parents(task, row).await?;
-    for (kind, name) in attribute::STATUS.into_iter().enumerate() {
-        if forgotten || parents.iter().any(|parent| parent.status[kind] != Status::Live) {
-            update = update.set(name, Value::number(Status::Idle.code()));
+    // A row that was claimed before says by itself where lanes stand, also when no cut followed.
+    if row.epoch.is_none() {
+        let forgotten = task.epochs.has_spoken(task.lease.key()).await?;
+        let parents = parents(task, row).await?;
+        for (kind, name) in attribute::STATUS.into_iter().enumerate() {
+            if forgotten || parents.iter().any(|parent| parent.status[kind] != Status::Live) {
+                update = update.set(name, Value::number(Status::Idle.code()));
+            }
         }
     }
     if discarded {

@@ -85,6 +85,7 @@ impl Audited {
             return Err(format!("counter went from {} to {}", old.counter, new.counter));
         }
         if table.name == tables().leases(INPUT).name {
+            self.claim(table, &old, &new).await?;
             let given = Floor::of_write(&old, &new);
             let out = |kind: &usize| old.status[*kind] == Status::Live && new.status[*kind] == Status::Idle;
             let mut ledger = self.books.lock().unwrap();
@@ -122,6 +123,24 @@ impl Audited {
             self.parts(table, &named.map_err(|e| format!("its directory cannot be read: {e}"))?)?;
         }
         self.cut(table, &new)
+    }
+
+    /// Who starts an epoch is out only where lanes may have gone past what it starts with: lanes that never heard of it wait
+    /// at its parents' ends.
+    async fn claim(&self, table: &TableName, old: &LeaseRow, new: &LeaseRow) -> Result<(), String> {
+        let left = |kind: &usize| old.status[*kind] == Status::Live && new.status[*kind] == Status::Idle;
+        let Some(kind) = (0..KINDS).find(left).filter(|_| new.epoch != old.epoch) else { return Ok(()) };
+        for parent in &new.parents {
+            let item = self.look(table, parent.as_str()).await;
+            let parent = item.and_then(|item| LeaseRow::read(&item).ok().flatten());
+            if parent.is_some_and(|parent| parent.status[kind] != Status::Live) {
+                return Ok(());
+            }
+        }
+        match self.books.lock().unwrap().cuts.contains_key(&book(table, new)) {
+            true => Ok(()),
+            false => Err(format!("it goes out for kind {kind} and has never cut a batch")),
+        }
     }
 
     /// A row goes only when the stream no longer has the shard and every child has what it needs.
