@@ -64,6 +64,8 @@ pub(super) struct MapRun<'a, M: Mapper> {
     pub(super) trimmed: bool,
     /// How far the records of all batches so far reach.
     reached: Watermarks,
+    /// The floors that the state was raised to.
+    floor: Watermarks,
 }
 
 /// A computed batch, ready to be cut and emitted.
@@ -138,12 +140,13 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             unsettled: again.is_some(),
             trimmed: false,
             reached: own.map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)),
+            floor: claim.floor,
         };
         if let Some((cut, end)) = again {
             run.n = cut.n.saturating_sub(1);
             run.replay(cut, end).await?;
         }
-        run.mapper.raise(&mut run.state, &claim.floor);
+        run.mapper.raise(&mut run.state, &run.floor);
         Ok(run)
     }
 
@@ -328,26 +331,30 @@ impl<'a, M: Mapper> MapRun<'a, M> {
     /// Whether the source counts for every kind in the batch. If not, asks to come back, waits for its floor, raises
     /// the state to it and returns `false`: the batch must be computed again.
     async fn counted(&mut self, kinds: &[bool; 4]) -> Result<bool, DriveError> {
-        let row = self.task.lease.row().await?;
         let out = |row: &LeaseRow, kind: usize| kinds[kind] && row.status[kind] != Status::Live;
-        if !(0..kinds.len()).any(|kind| out(&row, kind)) {
-            return Ok(true);
-        }
-        loop {
-            let row = self.task.lease.refresh().await?;
-            if !(0..kinds.len()).any(|kind| out(&row, kind)) {
-                let floors = row.floor.map(|floor| floor.unwrap_or(i64::MIN));
-                self.mapper.raise(&mut self.state, &Watermarks::from_slice(&floors));
-                return Ok(false);
-            }
+        let any_out = |row: &LeaseRow| (0..kinds.len()).any(|kind| out(row, kind));
+        let mut row = self.task.lease.row().await?;
+        while any_out(&row) {
+            row = self.task.lease.refresh().await?;
             let idle = |kind: &usize| out(&row, *kind) && row.status[*kind] == Status::Idle;
             self.ask(&row, (0..kinds.len()).filter(idle)).await?;
-            tokio::select! {
-                biased;
-                () = self.task.lease.lost().cancelled() => return Err(LeaseError::Lost.into()),
-                () = tokio::time::sleep(self.task.timing.poll) => {}
+            if any_out(&row) {
+                tokio::select! {
+                    biased;
+                    () = self.task.lease.lost().cancelled() => return Err(LeaseError::Lost.into()),
+                    () = tokio::time::sleep(self.task.timing.poll) => {}
+                }
             }
         }
+        // Given to an earlier owner that asked, and after this one first saw the row: then nothing was out here.
+        let mut floor = floor(&row);
+        floor.raise_all(&self.floor);
+        if floor == self.floor {
+            return Ok(true);
+        }
+        self.mapper.raise(&mut self.state, &floor);
+        self.floor = floor;
+        Ok(false)
     }
 
     /// Asks for the kinds to count again.
