@@ -22,6 +22,7 @@ mod script;
 mod workers;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flowshift_kinesis_emulator::Limits;
@@ -37,8 +38,12 @@ use workers::Job;
 /// The longest the end of the input may take on a machine that is busy with other tests.
 const DRAIN: Duration = Duration::from_secs(600);
 
+/// One fleet at a time: two of them on one machine are slow, and lost in each other's folder.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A folder that stays when the test fails, with the way to play it again.
 struct Stage {
+    _alone: MutexGuard<'static, ()>,
     folder: PathBuf,
     replay: String,
     jobs: Vec<Job>,
@@ -46,12 +51,13 @@ struct Stage {
 
 impl Stage {
     fn new(seed: u64, records: usize) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("fleet-{seed}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let replay = format!(
             "FLOWSHIFT_FLEET_SEED={seed} FLOWSHIFT_FLEET_RECORDS={records} cargo test --release --test fleet -- --nocapture"
         );
-        Self { folder, replay, jobs: Vec::new() }
+        Self { _alone: alone, folder, replay, jobs: Vec::new() }
     }
 }
 
