@@ -139,6 +139,26 @@ pub struct ElementSum {
     pub latency_mn: i64,
 }
 
+/// Faults of one signal whose evidence is summed over pairs.
+pub const POOLED: usize = 4;
+/// The signals whose evidence is summed over pairs.
+pub const POOLED_SIGNALS: [Signal; 3] = [Signal::Connect, Signal::Retransmit, Signal::Latency];
+
+/// Evidence of one step alone, in milli-nats, by signal (as in [`POOLED_SIGNALS`]) and by fault looked for.
+pub type PooledNats = [[i64; POOLED]; POOLED_SIGNALS.len()];
+
+/// What all judged pairs across one path element, the quiet and the worse, say about this step alone: each pair's
+/// log-likelihood ratio for a fault of some size, clipped to -1.5..=3 nats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PooledSum {
+    /// The element.
+    pub element: Element,
+    /// Sums over the pairs.
+    pub sum_mn: PooledNats,
+    /// The largest of one pair, at least 0: without it one pair's fault cannot pass for the element's.
+    pub top_mn: PooledNats,
+}
+
 /// The evidence of one lane for one step of one feed kind, or for a run of steps in which nothing happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepEvidence {
@@ -154,10 +174,34 @@ pub struct StepEvidence {
     pub last: bool,
     /// Sums over quiet pairs, sorted by element.
     pub elements: Vec<ElementSum>,
+    /// What the pairs of each element say together, sorted by element; all of it zero is left out.
+    pub pooled: Vec<PooledSum>,
     /// Pairs that are worse, sorted by pair.
     pub rows: Vec<PairRow>,
     /// Rows left out because the evidence of a step is bounded; the weakest go first.
     pub rows_left_out: u32,
+}
+
+impl PooledSum {
+    /// Nothing said yet.
+    pub fn nothing(element: Element) -> Self {
+        Self { element, sum_mn: PooledNats::default(), top_mn: PooledNats::default() }
+    }
+
+    /// Adds what others say: their sums and the largest among them.
+    pub fn add(&mut self, sum_mn: &PooledNats, top_mn: &PooledNats) {
+        let both = self.sum_mn.as_flattened_mut().iter_mut().zip(self.top_mn.as_flattened_mut());
+        let other = sum_mn.as_flattened().iter().zip(top_mn.as_flattened());
+        for ((sum, top), (more, largest)) in both.zip(other) {
+            *sum = sum.saturating_add(*more);
+            *top = (*top).max(*largest);
+        }
+    }
+
+    /// Whether nothing was said.
+    pub fn is_zero(&self) -> bool {
+        self.sum_mn == PooledNats::default() && self.top_mn == PooledNats::default()
+    }
 }
 
 impl StepEvidence {
@@ -169,6 +213,6 @@ impl StepEvidence {
 
     /// Whether nothing happened in the covered steps.
     pub fn is_empty(&self) -> bool {
-        self.elements.is_empty() && self.rows.is_empty() && self.rows_left_out == 0
+        self.elements.is_empty() && self.pooled.is_empty() && self.rows.is_empty() && self.rows_left_out == 0
     }
 }

@@ -28,7 +28,7 @@ mod sorted;
 pub mod topology;
 pub mod window;
 
-pub use correlate::{Applied, Correlator, CorrelatorState, Order, Outcome, Place, Scope, Skips, Word, Words};
+pub use correlate::{Applied, Correlator, CorrelatorState, Order, Outcome, Place, Scope, Skips, Together, Word, Words};
 pub use event::{AnomalyEvent, EventType, IncidentId, Reason, Severity, Verdict};
 pub use evidence::{Signal, Stage, StepEvidence};
 pub use feed::FeedKind;

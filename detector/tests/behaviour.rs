@@ -76,14 +76,58 @@ fn a_slower_path_between_two_zones_is_one_incident_of_the_provider() {
         (true, true) => Weather { slower: 1.25, ..FAIR },
         _ => FAIR,
     }));
-    let open = of_type(&run.events, EventType::Opened).len();
-    let merged = run.events.iter().filter(|e| e.reason == Some(Reason::Merged)).count();
-    assert_eq!(open - merged, 1, "{:#?}", run.events.iter().map(|e| &e.summary).collect::<Vec<_>>());
+    let opened = of_type(&run.events, EventType::Opened);
+    assert_eq!(opened.len(), 1, "{:#?}", run.events.iter().map(|e| &e.summary).collect::<Vec<_>>());
+    assert_eq!((opened[0].verdict, &*opened[0].element.id), (Verdict::ProviderPath, "az1|az2"));
     let last = run.events.iter().rev().find(|e| e.event_type != EventType::Resolved && e.pairs.len() > 4).unwrap();
     assert_eq!(last.verdict, Verdict::ProviderPath);
     assert_eq!(&*last.element.id, "az1|az2");
     assert!(last.pairs.len() >= 6, "of the eight pairs on the path, the clear ones: {}", last.pairs.len());
     assert_eq!(last.severity, Severity::S3);
+}
+
+#[test]
+fn a_path_alarms_before_any_of_its_pairs_could_alone() {
+    let run = run(&traffic(16, QUIET + 30, |_, pair, step| match (on_az_path(pair), during(step, 20)) {
+        (true, true) => Weather { loss: 0.003, flows: 10.0, ..FAIR },
+        (true, false) => Weather { flows: 10.0, ..FAIR },
+        _ => FAIR,
+    }));
+    let opened = of_type(&run.events, EventType::Opened);
+    assert_eq!(opened.len(), 1, "{:#?}", run.events.iter().map(|e| &e.summary).collect::<Vec<_>>());
+    assert_eq!((opened[0].verdict, &*opened[0].element.id), (Verdict::ProviderPath, "az1|az2"));
+    let at_s = opened[0].at;
+    let step = run.evidence.iter().find(|said| said.end_s() == at_s).unwrap();
+    assert!(step.rows.iter().flat_map(|row| &row.signals).all(|signal| !signal.alarmed), "no pair alarms alone");
+}
+
+#[test]
+fn failing_connections_explain_the_loss_and_the_silence_that_come_with_them() {
+    let outage = Weather { failing: 0.6, loss: 0.02, gone: 0.8, ..FAIR };
+    let run = run(&traffic(17, QUIET + 30, |_, pair, step| match (on_az_path(pair), during(step, 8)) {
+        (true, true) => outage,
+        _ => FAIR,
+    }));
+    let opened = of_type(&run.events, EventType::Opened);
+    assert_eq!(opened.len(), 1, "{:#?}", run.events.iter().map(|e| &e.summary).collect::<Vec<_>>());
+    assert_eq!((opened[0].signal, opened[0].verdict), (Signal::Connect, Verdict::ProviderPath));
+}
+
+#[test]
+fn a_fault_of_a_workload_stays_its_own_incident_when_its_zone_fails_later() {
+    // It was taken into the zone's incident, so that the provider was blamed for it.
+    let in_az1 = |pair: &Pair| [&pair.src, &pair.dst].iter().any(|end| end.az.as_deref() == Some("az1"));
+    let run = run(&traffic(18, QUIET + 40, |i, pair, step| match (i, in_az1(pair)) {
+        (3, _) if during(step, 30) => Weather { loss: 0.03, ..FAIR },
+        (_, true) if during(step - 10, 15) => Weather { loss: 0.03, ..FAIR },
+        _ => FAIR,
+    }));
+    let opened = of_type(&run.events, EventType::Opened);
+    assert_eq!(opened.len(), 2, "{:#?}", run.events.iter().map(|e| &e.summary).collect::<Vec<_>>());
+    assert_eq!((opened[0].verdict, opened[1].verdict), (Verdict::Workload, Verdict::ProviderPath));
+    assert_eq!(&*opened[1].element.id, "az1");
+    let first = run.events.iter().filter(|e| e.incident == opened[0].incident);
+    assert!(first.into_iter().all(|e| e.pairs.len() == 1 && e.verdict == Verdict::Workload));
 }
 
 #[test]
@@ -215,5 +259,6 @@ fn numbers_beyond_all_reason_neither_panic_nor_alarm_alone() {
             cell.rtt.record_values(u64::MAX, u64::MAX);
         }
     }
-    assert!(run(&panes).events.is_empty());
+    let events = run(&panes).events;
+    assert!(events.is_empty(), "{events:?}");
 }

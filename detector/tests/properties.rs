@@ -6,6 +6,7 @@ mod traffic;
 use flowshift_detector::pane::{Counters, PeerCounts, RttCell, apportion, pane_of_last_ms};
 use flowshift_detector::{
     Applied, Correlator, CorrelatorState, LaneDetector, LaneState, MergeOutcome, Pair, PaneCell, Settings, Subnet,
+    Together,
 };
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -122,9 +123,9 @@ fn stored_state_goes_on_exactly_where_it_stopped() {
         assert_eq!(first, second);
         first.iter().for_each(|e| assert_eq!(told.apply(0, e), Applied::Taken));
         second.iter().for_each(|e| assert_eq!(told_again.apply(0, e), Applied::Taken));
-        let bytes = postcard::to_allocvec(told_again.state()).unwrap();
-        let state = postcard::from_bytes::<CorrelatorState>(&bytes).unwrap();
-        told_again = Correlator::from_state(Settings::default(), state).unwrap();
+        let bytes = postcard::to_allocvec(&(told_again.state(), told_again.together())).unwrap();
+        let (state, together) = postcard::from_bytes::<(CorrelatorState, Together)>(&bytes).unwrap();
+        told_again = Correlator::from_state(Settings::default(), state).unwrap().with_together(together);
         let said = told.advance();
         assert_eq!(said, told_again.advance());
         events += said.len();

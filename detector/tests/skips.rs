@@ -16,6 +16,7 @@ fn nothing(start_s: i64, steps: u64) -> StepEvidence {
         steps,
         last: false,
         elements: Vec::new(),
+        pooled: Vec::new(),
         rows: Vec::new(),
         rows_left_out: 0,
     }

@@ -6,7 +6,7 @@
 //! counted in `rows_left_out`; sums over quiet pairs are never lost.
 //! The wire orders signals by its own numbers; reading puts them back into the detector's order.
 
-use flowshift_detector::evidence::{Effect, ElementSum, PairRow, SignalRow};
+use flowshift_detector::evidence::{Effect, ElementSum, PairRow, PooledNats, PooledSum, SignalRow};
 use flowshift_detector::{Element, ElementKind, FeedKind, Pair, Signal, Stage, StepEvidence, Subnet, Word};
 use flowshift_proto::evidence as wire;
 use flowshift_proto::flow::FeedKind as WireFeedKind;
@@ -26,7 +26,7 @@ pub fn encode(lane: u16, topology_hash: &[u8], evidence: &StepEvidence) -> Vec<u
         step_count: evidence.steps,
         last: evidence.last,
         topology_hash: topology_hash.to_vec(),
-        elements: evidence.elements.iter().map(sum_to_wire).collect(),
+        elements: evidence.elements.iter().map(|sum| sum_to_wire(sum, &evidence.pooled)).collect(),
         rows: evidence.rows.iter().map(row_to_wire).collect(),
         rows_left_out: evidence.rows_left_out,
         skip: false,
@@ -77,6 +77,7 @@ pub fn decode(bytes: &[u8]) -> Result<Said, ConvertError> {
         step_s: record.step_s,
         steps: record.step_count,
         last: record.last,
+        pooled: record.elements.iter().filter_map(|sum| pooled_from_wire(sum).transpose()).collect::<Result<_, _>>()?,
         elements: record.elements.iter().map(sum_from_wire).collect::<Result<_, _>>()?,
         rows: record.rows.iter().map(row_from_wire).collect::<Result<_, _>>()?,
         rows_left_out: record.rows_left_out,
@@ -94,7 +95,11 @@ pub fn decode(bytes: &[u8]) -> Result<Said, ConvertError> {
     Ok(Said::Evidence(lane, evidence))
 }
 
-fn sum_to_wire(sum: &ElementSum) -> wire::ElementSum {
+fn sum_to_wire(sum: &ElementSum, pooled: &[PooledSum]) -> wire::ElementSum {
+    let found = pooled.binary_search_by(|other| other.element.cmp(&sum.element)).ok();
+    let found = found.and_then(|index| pooled.get(index));
+    let numbers =
+        |of: fn(&PooledSum) -> &PooledNats| found.map_or_else(Vec::new, |sum| of(sum).as_flattened().to_vec());
     wire::ElementSum {
         kind: kind_to_wire(sum.element.kind) as i32,
         id: sum.element.id.to_string(),
@@ -103,6 +108,8 @@ fn sum_to_wire(sum: &ElementSum) -> wire::ElementSum {
         against_mnats: sum.against_mn,
         loss_mnats: sum.loss_mn,
         latency_mnats: sum.latency_mn,
+        step_mnats: numbers(|sum| &sum.sum_mn),
+        step_top_mnats: numbers(|sum| &sum.top_mn),
     }
 }
 
@@ -111,13 +118,25 @@ fn sum_from_wire(sum: &wire::ElementSum) -> Result<ElementSum, ConvertError> {
         return Err(ConvertError::Missing { what: "id of an element" });
     }
     Ok(ElementSum {
-        element: Element { kind: kind_from_number(sum.kind)?, id: sum.id.as_str().into() },
+        element: element_from_wire(sum)?,
         pairs: sum.pairs,
         powered: sum.powered,
         against_mn: sum.against_mnats,
         loss_mn: sum.loss_mnats,
         latency_mn: sum.latency_mnats,
     })
+}
+
+fn element_from_wire(sum: &wire::ElementSum) -> Result<Element, ConvertError> {
+    Ok(Element { kind: kind_from_number(sum.kind)?, id: sum.id.as_str().into() })
+}
+
+fn pooled_from_wire(sum: &wire::ElementSum) -> Result<Option<PooledSum>, ConvertError> {
+    let mut pooled = PooledSum::nothing(element_from_wire(sum)?);
+    for (to, from) in [(&mut pooled.sum_mn, &sum.step_mnats), (&mut pooled.top_mn, &sum.step_top_mnats)] {
+        to.as_flattened_mut().iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    }
+    Ok(Some(pooled).filter(|pooled| !pooled.is_zero()))
 }
 
 fn row_to_wire(row: &PairRow) -> wire::PairRow {

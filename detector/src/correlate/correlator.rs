@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{AnomalyEvent, IncidentId};
-use crate::evidence::StepEvidence;
+use crate::evidence::{Signal, StepEvidence};
 use crate::feed::FeedKind;
 use crate::lane::StateError;
 use crate::settings::Settings;
@@ -18,6 +18,8 @@ use super::incident::Incident;
 use super::life;
 use super::progress::{Finished, Progress};
 use super::skips::Skips;
+use super::together::Together;
+use super::view::View;
 use super::words::{Outcome, Word, Words};
 
 /// What became of a piece of evidence.
@@ -61,13 +63,14 @@ pub struct Correlator {
     state: CorrelatorState,
     skips: Skips,
     words: Words,
+    together: Together,
 }
 
 impl Correlator {
     /// A correlator of `lanes` lanes that has heard nothing.
     pub fn new(settings: Settings, lanes: u16) -> Self {
         let state = CorrelatorState { step_s: settings.step_s(), lanes, ..CorrelatorState::default() };
-        Self { settings, state, skips: Skips::default(), words: Words::default() }
+        Self { settings, state, skips: Skips::default(), words: Words::default(), together: Together::default() }
     }
 
     /// Takes stored state up again.
@@ -83,7 +86,7 @@ impl Correlator {
                 step_s: settings.step_s(),
             });
         }
-        Ok(Self { settings, state, skips: Skips::default(), words: Words::default() })
+        Ok(Self { settings, state, skips: Skips::default(), words: Words::default(), together: Together::default() })
     }
 
     /// Takes stored skips up again.
@@ -100,6 +103,13 @@ impl Correlator {
         self
     }
 
+    /// Takes up again what was stored of the elements.
+    #[must_use]
+    pub fn with_together(mut self, together: Together) -> Self {
+        self.together = together;
+        self
+    }
+
     /// What must be stored.
     pub fn state(&self) -> &CorrelatorState {
         &self.state
@@ -113,6 +123,11 @@ impl Correlator {
     /// What must be stored beside it, too.
     pub fn words(&self) -> &Words {
         &self.words
+    }
+
+    /// What must be stored of the elements.
+    pub fn together(&self) -> &Together {
+        &self.together
     }
 
     /// The settings in force.
@@ -137,6 +152,7 @@ impl Correlator {
             return Applied::Skipped;
         }
         if feed.apply(lane, evidence) {
+            self.together.hear(evidence);
             return Applied::Taken;
         }
         self.state.repeated = self.state.repeated.saturating_add(1);
@@ -189,12 +205,24 @@ impl Correlator {
     /// Takes every step for which all lanes have spoken or were skipped and says what changed, in order.
     pub fn advance(&mut self) -> Vec<AnomalyEvent> {
         let mut events = Vec::new();
+        let threshold_mn = (self.settings.threshold() * 1_000.0) as i64;
         while let Some((kind, start_s)) = self.due() {
             let step_s = self.settings.step_s();
             let Some(pool) = self.state.feeds.get_mut(&kind).and_then(|feed| feed.take(start_s, step_s)) else { break };
             let at = start_s.saturating_add(i64::from(step_s));
             let partial = self.skips.covers(kind, start_s);
-            let mut told = life::step(&mut self.state.incidents, &self.words, &pool, kind, at, step_s, partial);
+            self.together.step(kind, start_s, step_s, threshold_mn);
+            let view = View {
+                pool: &pool,
+                together: self.together.of(kind),
+                kind,
+                signal: Signal::Connect,
+                at,
+                step_s,
+                threshold_mn,
+                partial,
+            };
+            let mut told = life::step(&mut self.state.incidents, &self.words, view);
             self.words.after_step(&mut self.state.incidents, kind, at, &mut told);
             events.extend(told);
             self.skips.forget(kind, at);

@@ -11,9 +11,8 @@ use crate::event::{AnomalyEvent, EventType, PairCounts, Reason, Verdict};
 use crate::feed::FeedKind;
 use crate::topology::{Element, ElementKind, Pair};
 
-use super::cover::{Cover, SIGNALS, best_cover, may_be_shared, pair_verdict};
+use super::cover::SIGNALS;
 use super::incident::{Incident, Strongest};
-use super::progress::StepPool;
 use super::view::View;
 use super::words::Words;
 
@@ -21,26 +20,25 @@ use super::words::Words;
 const YOUNG_S: i64 = 900;
 /// A change that comes back within this time re-opens its incident, s.
 const REOPEN_S: i64 = 1_800;
+/// A change explains those that began up to this time before it, s: both starts are estimates.
+const BEFORE_S: i64 = 180;
 const CALM_STEPS: u8 = 5;
 const CALM_MN: i64 = 5_000;
 
 /// Takes one step and tells what changed; `partial`: without a lane that was skipped.
-pub(super) fn step(
-    incidents: &mut Vec<Incident>,
-    words: &Words,
-    pool: &StepPool,
-    kind: FeedKind,
-    at: i64,
-    step_s: u32,
-    partial: bool,
-) -> Vec<AnomalyEvent> {
+pub(super) fn step(incidents: &mut Vec<Incident>, words: &Words, view: View<'_>) -> Vec<AnomalyEvent> {
     let mut events = Vec::new();
     for signal in SIGNALS {
-        let view = View { pool, kind, signal, at, step_s, partial };
-        Step { view, counts: view.counts(), incidents, words, events: &mut events, changed: BTreeSet::new() }.run();
+        let view = View { signal, ..view };
+        let counts = view.counts(&BTreeSet::new());
+        Step { view, counts, incidents, words, events: &mut events, changed: BTreeSet::new() }.run();
     }
-    incidents.retain(|i| i.resolved_s.is_none_or(|resolved| at.saturating_sub(resolved) <= REOPEN_S));
+    incidents.retain(|i| i.resolved_s.is_none_or(|resolved| view.at.saturating_sub(resolved) <= REOPEN_S));
     events
+}
+
+pub(super) fn is_shared(incident: &Incident) -> bool {
+    incident.element.kind != ElementKind::Pair
 }
 
 /// Whether any incident of the kind is open.
@@ -48,22 +46,21 @@ pub(super) fn is_idle(incidents: &[Incident], kind: FeedKind) -> bool {
     !incidents.iter().any(|i| i.kind == kind && i.resolved_s.is_none())
 }
 
-struct Step<'a> {
-    view: View<'a>,
+/// One step of one signal.
+pub(super) struct Step<'a> {
+    pub(super) view: View<'a>,
     counts: BTreeMap<Element, PairCounts>,
-    incidents: &'a mut Vec<Incident>,
+    pub(super) incidents: &'a mut Vec<Incident>,
     words: &'a Words,
-    events: &'a mut Vec<AnomalyEvent>,
+    pub(super) events: &'a mut Vec<AnomalyEvent>,
     /// Indices of incidents that must be told about.
-    changed: BTreeSet<usize>,
+    pub(super) changed: BTreeSet<usize>,
 }
 
 impl Step<'_> {
     fn run(&mut self) {
         let mut fresh = self.fresh_alarms();
-        if !fresh.is_empty() || self.open().any(|i| self.is_young(i)) {
-            self.gather(&mut fresh);
-        }
+        self.gather(&mut fresh);
         for pair in fresh {
             self.open_single(&pair);
         }
@@ -72,15 +69,15 @@ impl Step<'_> {
         self.tell();
     }
 
-    fn is_mine(&self, incident: &Incident) -> bool {
+    pub(super) fn is_mine(&self, incident: &Incident) -> bool {
         incident.kind == self.view.kind && incident.signal == self.view.signal && incident.resolved_s.is_none()
     }
 
-    fn open(&self) -> impl Iterator<Item = &Incident> {
+    pub(super) fn open(&self) -> impl Iterator<Item = &Incident> {
         self.incidents.iter().filter(|i| self.is_mine(i))
     }
 
-    fn is_young(&self, incident: &Incident) -> bool {
+    pub(super) fn is_young(&self, incident: &Incident) -> bool {
         self.view.at.saturating_sub(incident.opened_s) <= YOUNG_S
     }
 
@@ -88,12 +85,12 @@ impl Step<'_> {
     fn fresh_alarms(&self) -> BTreeSet<Pair> {
         let member: BTreeSet<&Pair> = self.open().flat_map(|i| i.pairs.keys()).collect();
         let alarmed = self.view.rows().filter(|(_, signal)| signal.alarmed).map(|(row, _)| &row.pair);
-        let fresh = alarmed.filter(|pair| !member.contains(pair) && !self.view.is_explained(pair));
+        let fresh = alarmed.filter(|pair| !member.contains(pair) && !self.is_explained(pair));
         fresh.filter(|pair| !self.is_dismissed(pair)).cloned().collect()
     }
 
     /// Whether an operator said that what the pair shows is no issue.
-    fn is_dismissed(&self, pair: &Pair) -> bool {
+    pub(super) fn is_dismissed(&self, pair: &Pair) -> bool {
         let View { kind, signal, at, .. } = self.view;
         if self.words.dismissals().next().is_none() {
             return false;
@@ -103,136 +100,53 @@ impl Step<'_> {
         })
     }
 
-    /// Lets the best shared element take the fresh pairs and the young incidents that it explains.
-    fn gather(&mut self, fresh: &mut BTreeSet<Pair>) {
-        self.join_known_elements(fresh);
-        let old = self.open().filter(|i| !self.is_young(i)).flat_map(|i| i.pairs.keys().cloned());
-        let dismissed = self.view.rows().map(|(row, _)| &row.pair).filter(|pair| self.is_dismissed(pair));
-        let taken: BTreeSet<Pair> = old.chain(dismissed.cloned()).collect();
-        let Some(cover) = best_cover(&self.view, &taken) else { return };
-        let mut mine = Vec::new();
-        for (index, incident) in self.incidents.iter().enumerate() {
-            if !self.is_mine(incident) || !self.is_young(incident) {
-                continue;
-            }
-            let inside = incident.pairs.keys().all(|pair| pair.elements().contains(&cover.element));
-            if inside || incident.element == cover.element {
-                mine.push(index);
-            }
-        }
-        if mine.is_empty() && !cover.pairs.iter().any(|pair| fresh.contains(pair)) {
-            return;
-        }
-        let index = match mine.split_first() {
-            Some((&first, rest)) => {
-                self.merge(first, rest);
-                first
-            }
-            None => {
-                let Some(strongest) = self.strongest(&cover.pairs) else { return };
-                self.incidents.push(Incident::open(&self.view, cover.element.clone(), cover.verdict(), strongest));
-                self.incidents.len() - 1
-            }
-        };
-        self.take_cover(index, &cover, fresh);
-    }
-
-    fn take_cover(&mut self, index: usize, cover: &Cover, fresh: &mut BTreeSet<Pair>) {
-        let elsewhere: BTreeSet<Pair> = self.open().flat_map(|i| i.pairs.keys().cloned()).collect();
-        let verdict = cover.verdict();
-        let incident = &mut self.incidents[index];
-        let mut changed = incident.element != cover.element || incident.verdict != verdict;
-        for pair in cover.pairs.iter().filter(|pair| !elsewhere.contains(*pair)) {
-            let since_s = self.view.row(pair).map_or(self.view.at, |(_, signal)| signal.since_s);
-            changed |= incident.join(pair, since_s);
-        }
-        fresh.retain(|pair| !incident.pairs.contains_key(pair));
-        incident.element = cover.element.clone();
-        incident.verdict = verdict;
-        if changed {
-            self.changed.insert(index);
-        }
-    }
-
-    /// A pair that crosses the element of an open shared incident joins it, however old it is.
-    fn join_known_elements(&mut self, fresh: &mut BTreeSet<Pair>) {
-        for index in 0..self.incidents.len() {
-            let incident = &self.incidents[index];
-            if !self.is_mine(incident) || incident.element.kind == ElementKind::Pair {
-                continue;
-            }
-            let element = incident.element.clone();
-            let joining: Vec<Pair> = fresh.iter().filter(|p| p.elements().contains(&element)).cloned().collect();
-            for pair in joining {
-                let since_s = self.view.row(&pair).map_or(self.view.at, |(_, signal)| signal.since_s);
-                self.incidents[index].join(&pair, since_s);
-                fresh.remove(&pair);
-                self.changed.insert(index);
-            }
-        }
-    }
-
-    fn merge(&mut self, into: usize, others: &[usize]) {
-        for &other in others {
-            let pairs = std::mem::take(&mut self.incidents[other].pairs);
-            let id = self.incidents[into].id.clone();
-            for (pair, member) in &pairs {
-                self.incidents[into].join(pair, member.since_s);
-            }
-            self.incidents[other].pairs = pairs;
-            let event = self.incidents[other].resolve(self.view.at, Reason::Merged, Some(id));
-            self.incidents[other].pairs.clear();
-            self.events.push(event);
-            self.changed.insert(into);
-        }
-    }
-
     fn open_single(&mut self, pair: &Pair) {
         let Some((row, signal)) = self.view.row(pair) else { return };
         let strongest = Strongest::of(row, signal);
         let verdict = self.verdict_on(pair);
+        let index = self.open_or_reopen(pair.element(), verdict, strongest);
+        self.incidents[index].join(pair, signal.since_s);
+        self.changed.insert(index);
+    }
+
+    /// A new incident, or the one that recovered a short while ago from the same: on the same shared element, or with the
+    /// same strongest pair.
+    pub(super) fn open_or_reopen(&mut self, element: Element, verdict: Verdict, strongest: Strongest) -> usize {
+        let is_same = |i: &Incident| match element.kind {
+            ElementKind::Pair => i.strongest.pair == strongest.pair,
+            _ => i.element == element,
+        };
         let before = self.incidents.iter().rposition(|i| {
             i.kind == self.view.kind
                 && i.signal == self.view.signal
                 && i.resolved_s.is_some()
                 && i.reason == Some(Reason::Recovered)
-                && i.strongest.pair == *pair
+                && is_same(i)
         });
-        let index = match before {
-            Some(index) => {
-                let incident = &mut self.incidents[index];
-                incident.resolved_s = None;
-                incident.pairs.clear();
-                (incident.opened_s, incident.started_s) = (self.view.at, self.view.at);
-                (incident.element, incident.verdict) = (pair.element(), verdict);
-                index
-            }
-            None => {
-                self.incidents.push(Incident::open(&self.view, pair.element(), verdict, strongest));
-                self.incidents.len() - 1
-            }
+        let Some(index) = before else {
+            self.incidents.push(Incident::open(&self.view, element, verdict, strongest));
+            return self.incidents.len() - 1;
         };
-        self.incidents[index].join(pair, signal.since_s);
-        self.changed.insert(index);
+        let incident = &mut self.incidents[index];
+        incident.resolved_s = None;
+        incident.pairs.clear();
+        (incident.opened_s, incident.started_s) = (self.view.at, self.view.at);
+        (incident.element, incident.verdict) = (element, verdict);
+        index
     }
 
-    fn verdict_on(&self, pair: &Pair) -> Verdict {
-        pair_verdict(self.view.neighbours(pair, &self.counts), may_be_shared(&self.view, pair))
-    }
-
-    /// A young single incident that could not be judged for lack of neighbours may be judged later.
-    fn firm_up_verdicts(&mut self) {
-        for index in 0..self.incidents.len() {
-            let incident = &self.incidents[index];
-            if !self.is_mine(incident) || !self.is_young(incident) || incident.verdict != Verdict::Insufficient {
-                continue;
-            }
-            let verdict = self.verdict_on(&incident.strongest.pair);
-            if verdict != Verdict::Insufficient {
-                self.incidents[index].verdict = verdict;
-                self.changed.insert(index);
-            }
+    /// Whether a stronger kind of signal explains what this one says of a pair: it is alarmed on the pair now, or an
+    /// incident of it was there when the change began.
+    pub(super) fn is_explained(&self, pair: &Pair) -> bool {
+        if self.view.is_explained(pair) {
+            return true;
         }
+        let Some(since_s) = self.view.row(pair).map(|(_, signal)| signal.since_s) else { return false };
+        let stronger = self.incidents.iter().filter(|i| i.kind == self.view.kind && i.signal < self.view.signal);
+        stronger
+            .filter(|i| since_s >= i.started_s.saturating_sub(BEFORE_S))
+            .filter(|i| i.resolved_s.is_none_or(|resolved_s| since_s < resolved_s))
+            .any(|i| i.pairs.contains_key(pair) || i.strongest.pair == *pair || pair.crosses(&i.element))
     }
 
     fn leave(&mut self) {
@@ -295,11 +209,5 @@ impl Step<'_> {
         } else {
             self.counts.get(&incident.element).copied().unwrap_or_default()
         }
-    }
-
-    fn strongest(&self, pairs: &[Pair]) -> Option<Strongest> {
-        let rows = pairs.iter().filter_map(|pair| self.view.row(pair));
-        rows.max_by(|a, b| a.1.score_mn.cmp(&b.1.score_mn).then_with(|| b.0.pair.cmp(&a.0.pair)))
-            .map(|(row, signal)| Strongest::of(row, signal))
     }
 }

@@ -4,7 +4,7 @@
 //! Not for: history.
 //! Invariant: a pair without a row is quiet and stands in the element sums, one with a row does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::PairCounts;
 use crate::evidence::{PairRow, Signal, SignalRow};
@@ -12,6 +12,7 @@ use crate::feed::FeedKind;
 use crate::topology::{Element, ElementKind, Pair};
 
 use super::progress::StepPool;
+use super::together::Elements;
 
 /// Score in milli-nats from which a pair counts as worse.
 pub(super) const WORSE_MN: i64 = 6_000;
@@ -21,11 +22,15 @@ pub(super) const QUIET_MN: i64 = 2_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) pool: &'a StepPool,
+    /// What the pairs of each element said together until now.
+    pub(super) together: Option<&'a Elements>,
     pub(super) kind: FeedKind,
     pub(super) signal: Signal,
     /// End of the step, epoch s.
     pub(super) at: i64,
     pub(super) step_s: u32,
+    /// Score that opens, milli-nats.
+    pub(super) threshold_mn: i64,
     /// A lane is not in it: a pair without a row may be quiet or not heard.
     pub(super) partial: bool,
 }
@@ -42,6 +47,26 @@ impl<'a> View<'a> {
         Some((row, row.signals.iter().find(|s| s.signal == self.signal)?))
     }
 
+    /// Evidence that more than one pair of the element is worse, milli-nats; what opens is the threshold.
+    pub(super) fn score_together(&self, element: &Element) -> i64 {
+        self.together.map_or(0, |together| together.score_mn(element, self.signal))
+    }
+
+    /// What speaks for the element now, milli-nats; comparable between elements.
+    pub(super) fn value_together(&self, element: &Element) -> i64 {
+        self.together.map_or(0, |together| together.value_mn(element, self.signal))
+    }
+
+    /// Estimated start of what the pairs of the element score together, epoch s; `None` while they score nothing.
+    pub(super) fn since_together(&self, element: &Element) -> Option<i64> {
+        self.together.and_then(|together| together.since_s(element, self.signal))
+    }
+
+    /// Whether the pairs of any element score at least `least_mn` together.
+    pub(super) fn any_together(&self, least_mn: i64) -> bool {
+        self.together.is_some_and(|together| together.any(self.signal, least_mn))
+    }
+
     /// Flow records a minute of a row's pair.
     pub(super) fn flows_per_minute(&self, row: &PairRow) -> u64 {
         row.flows.saturating_mul(60) / u64::from(self.step_s.max(1))
@@ -54,13 +79,13 @@ impl<'a> View<'a> {
         row.signals.iter().any(|s| s.signal < self.signal && s.alarmed)
     }
 
-    /// Worse and quiet pairs with enough traffic, for every element that a row's pair crosses or a sum tells about.
-    pub(super) fn counts(&self) -> BTreeMap<Element, PairCounts> {
+    /// Worse and quiet pairs with enough traffic, without those set `apart`, for every element that a row's pair crosses or a sum tells about.
+    pub(super) fn counts(&self, apart: &BTreeSet<Pair>) -> BTreeMap<Element, PairCounts> {
         let mut counts: BTreeMap<Element, PairCounts> = BTreeMap::new();
         for (element, sum) in &self.pool.elements {
             counts.entry(element.clone()).or_default().quiet += sum.powered;
         }
-        for row in self.pool.rows.values() {
+        for row in self.pool.rows.values().filter(|row| !apart.contains(&row.pair)) {
             let score = self.row(&row.pair).map_or(0, |(_, signal)| signal.score_mn);
             let worse = score > WORSE_MN;
             let quiet = score < QUIET_MN && self.flows_per_minute(row) >= 5;

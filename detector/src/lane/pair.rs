@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Effect, PairRow, Signal, SignalRow, Stage};
+use crate::evidence::{Effect, POOLED, POOLED_SIGNALS, PairRow, Signal, SignalRow, Stage};
 use crate::feed::FeedKind;
 use crate::pane::PaneCell;
 use crate::score::{ConnectTest, Judged, LatencyTest, RetransmitTest, SilenceTest, StepInput};
@@ -71,6 +71,8 @@ pub(super) struct Said {
     /// Evidence of the last minutes, faded, for one middling fault, nats.
     pub(super) loss: f64,
     pub(super) latency: f64,
+    /// Evidence of this step alone, by signal and fault, nats.
+    pub(super) pooled: [[f64; POOLED]; POOLED_SIGNALS.len()],
 }
 
 impl PairState {
@@ -117,9 +119,10 @@ impl PairState {
         self.last_row.clone_from(&row);
         let keep = (-f64::from(s.step_s()) / FADE_S).exp();
         for (sum, judged) in self.said.iter_mut().zip([retransmit, latency]) {
-            *sum = *sum * keep + judged.pooled.clamp(-1.5, 3.0);
+            *sum = *sum * keep + judged.pooled[1].clamp(-1.5, 3.0);
         }
-        let said = Said { row, loss: self.said[0], latency: self.said[1] };
+        let pooled = [connect, retransmit, latency].map(|judged| judged.pooled);
+        let said = Said { row, loss: self.said[0], latency: self.said[1], pooled };
         self.season = season;
         let until_s = start_s.saturating_add(i64::from(s.step_s()));
         for (signal, since) in SIGNALS.into_iter().zip(judged.map(|j| j.new_normal)) {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::evidence::{ElementSum, PairRow, StepEvidence};
+use crate::evidence::{ElementSum, PairRow, PooledSum, StepEvidence};
 use crate::feed::FeedKind;
 use crate::pane::PaneCell;
 use crate::season::Shelf;
@@ -24,6 +24,9 @@ const POWERED: f64 = 5.0;
 /// Nats a quiet pair counts against a fault of its elements, reached at this many flow records a minute.
 const AGAINST: f64 = 1.5;
 const AGAINST_FULL: f64 = 20.0;
+/// Share of its pairs that a fault of an element hits, and the most nats that one pair says for it in one step.
+const HIT: f64 = 0.5;
+const MOST_POOLED: f64 = 3.0;
 
 impl FeedState {
     pub(super) fn close(
@@ -106,7 +109,7 @@ impl FeedState {
         }
         let rows_left_out = bound(&mut rows);
         let mut evidence = empty(kind, start_s, settings, 1);
-        evidence.elements = sums.finish();
+        (evidence.elements, evidence.pooled) = sums.finish();
         evidence.rows = rows;
         evidence.rows_left_out = rows_left_out;
         evidence
@@ -152,6 +155,7 @@ fn empty(kind: FeedKind, step_start_s: i64, settings: &Settings, steps: i64) -> 
         steps: steps.unsigned_abs(),
         last: false,
         elements: Vec::new(),
+        pooled: Vec::new(),
         rows: Vec::new(),
         rows_left_out: 0,
     }
@@ -170,7 +174,7 @@ fn bound(rows: &mut Vec<PairRow>) -> u32 {
 }
 
 #[derive(Debug, Default)]
-struct Sums(BTreeMap<Element, ElementSum>);
+struct Sums(BTreeMap<Element, (ElementSum, PooledSum)>);
 
 impl Sums {
     fn add(&mut self, pair: &Pair, cell: &PaneCell, said: &Said, step_s: u32) {
@@ -178,15 +182,11 @@ impl Sums {
         let per_minute = cell.counters.flows as f64 * 60.0 / f64::from(step_s);
         let against_mn = milli_nats(AGAINST * (per_minute / AGAINST_FULL).min(1.0));
         let clipped = |nats: f64| milli_nats(nats.clamp(-4.0, 4.0));
+        let pooled = said.pooled.map(|faults| {
+            faults.map(|nats| milli_nats(((1.0 - HIT) + HIT * nats.min(50.0).exp()).ln().min(MOST_POOLED)))
+        });
         for element in pair.elements() {
-            let sum = self.0.entry(element).or_insert_with_key(|element| ElementSum {
-                element: element.clone(),
-                pairs: 0,
-                powered: 0,
-                against_mn: 0,
-                loss_mn: 0,
-                latency_mn: 0,
-            });
+            let (sum, together) = self.0.entry(element).or_insert_with_key(nothing_about);
             if quiet {
                 sum.pairs += 1;
                 sum.powered += u32::from(per_minute >= POWERED);
@@ -194,10 +194,18 @@ impl Sums {
             }
             sum.loss_mn += clipped(said.loss);
             sum.latency_mn += clipped(said.latency);
+            together.add(&pooled, &pooled);
         }
     }
 
-    fn finish(self) -> Vec<ElementSum> {
-        self.0.into_values().collect()
+    fn finish(self) -> (Vec<ElementSum>, Vec<PooledSum>) {
+        let (elements, mut pooled): (Vec<_>, Vec<_>) = self.0.into_values().unzip();
+        pooled.retain(|sum| !sum.is_zero());
+        (elements, pooled)
     }
+}
+
+fn nothing_about(element: &Element) -> (ElementSum, PooledSum) {
+    let sum = ElementSum { element: element.clone(), pairs: 0, powered: 0, against_mn: 0, loss_mn: 0, latency_mn: 0 };
+    (sum, PooledSum::nothing(element.clone()))
 }

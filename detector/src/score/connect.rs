@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::POOLED;
 use crate::season::{SlotBaseline, SlotCell, Tally};
 use crate::topology::PathClass;
 
@@ -16,8 +17,8 @@ use super::{Judged, LEARN_LIMIT, StepInput};
 
 /// Added share of failures that is looked for.
 const ADDED: [f64; 5] = [0.01, 0.03, 0.1, 0.3, 0.7];
-/// The one whose evidence is summed over pairs: 3 %.
-const POOLED: usize = 1;
+/// Those whose evidence is summed over pairs: 1, 3, 10 and 30 %.
+const SUMMED: [usize; POOLED] = [0, 1, 2, 3];
 /// Attempts after which the pair's own upper bound may exceed [`PRIOR_UPPER`].
 const OWN_HISTORY: f64 = 500.0;
 const PRIOR_UPPER: f64 = 0.01;
@@ -62,7 +63,7 @@ impl ConnectTest {
         let events = if held { counters.failures() } else { usual };
         slot.connects.side(held).add(Tally { events, trials: counters.attempts() });
         let new_normal = self.learn(input, failures, attempts, &prior);
-        Judged { judged: true, pooled: ratios[POOLED].nats, new_normal }
+        Judged { judged: true, pooled: SUMMED.map(|index| ratios[index].nats), new_normal }
     }
 
     fn learn(&mut self, input: &StepInput<'_>, failures: f64, attempts: f64, prior: &Prior) -> Option<i64> {

@@ -15,7 +15,7 @@ use super::cusum::Cusum;
 use super::drift::Drift;
 use super::histogram::{Histogram, bin_us};
 use super::probation::Probation;
-use super::ranks::{ALTERNATIVES, POOLED, RANK_SLOW_PRIOR, RANKS, TAIL_VARIANCE, Views, ratios};
+use super::ranks::{ALTERNATIVES, RANK_SLOW_PRIOR, RANKS, TAIL_VARIANCE, Views, ratios, summed};
 use super::slow::SlowVariance;
 use super::{Judged, LEARN_LIMIT, StepInput};
 
@@ -79,7 +79,7 @@ impl LatencyTest {
             let (by_ranks, by_peers) = (self.cusum.alarmed(), self.cohort.alarmed());
             let confirmed = by_ranks && peers >= PEERS_CONFIRM || by_peers && self.cusum.score() >= HISTOGRAM_CONFIRMS;
             self.confirmed = (by_ranks || by_peers) && (self.confirmed || confirmed);
-            judged.pooled = ratios[POOLED].nats;
+            judged.pooled = summed(&ratios, &views);
             let block = input.steps_per_block();
             // Also what is not learned: leaving out its own excursions, a drift would look smaller and smaller.
             self.rank_slow.add_unusual(views.rank, views.rank_sampling, block, RANK_SLOW_PRIOR);

@@ -27,7 +27,7 @@ pub(crate) use rate::Counts;
 pub(crate) use retransmit::RetransmitTest;
 pub(crate) use silence::SilenceTest;
 
-use crate::evidence::Stage;
+use crate::evidence::{POOLED, Stage};
 use crate::pane::PaneCell;
 use crate::season::SlotBaseline;
 use crate::topology::PathClass;
@@ -70,9 +70,9 @@ impl StepInput<'_> {
 pub(crate) struct Judged {
     /// Whether the step had anything to judge.
     pub(crate) judged: bool,
-    /// Evidence of this step alone for one middling fault, nats: what is summed over the pairs of an element. (The
-    /// largest ratio of a step would drift upwards without any fault.)
-    pub(crate) pooled: f64,
+    /// Evidence of this step alone for each of a few faults, nats: what is summed over the pairs of an element, the second
+    /// being a middling one. (The largest ratio of a step would drift upwards without any fault.)
+    pub(crate) pooled: [f64; POOLED],
     /// Set when the baseline was moved to a lasting new level: the start of the change, epoch s.
     pub(crate) new_normal: Option<i64>,
 }

@@ -5,6 +5,8 @@
 //! Method: mean rank (see `drift`), share above the 90th percentile, share far above everything usual (both binomial). All
 //! count only as many samples as are independent, given slow noise and the size of the baseline.
 
+use crate::evidence::POOLED;
+
 use super::StepInput;
 use super::cusum::{Cusum, Ratio};
 use super::drift::{Drift, Observed};
@@ -24,8 +26,8 @@ const FAR_CORRELATION: f64 = 0.1;
 /// Number of shifts of the mean rank; they come first.
 pub(super) const RANKS: usize = RANK_SHIFTS.len();
 pub(super) const ALTERNATIVES: usize = RANKS + TAIL_FACTORS.len() + FAR_SHARES.len();
-/// The one whose evidence is summed over pairs: a shift of the mean rank by 0.15.
-pub(super) const POOLED: usize = 1;
+/// Those whose evidence is summed over pairs: shifts of the mean rank by 0.08 and 0.15, tails of 1.8 and 2.5 times the usual.
+const SUMMED: [usize; POOLED] = [0, 1, RANKS, RANKS + 1];
 /// Variance of one sample's rank: that of a uniform variable, half as much again for samples that share a peer.
 const RANK_VARIANCE: f64 = 1.0 / 8.0;
 pub(super) const RANK_SLOW_PRIOR: f64 = 1e-3;
@@ -69,6 +71,20 @@ impl Views {
             far_effective: n / (1.0 + (n - 1.0) * FAR_CORRELATION),
         }
     }
+}
+
+/// What is summed over pairs: for a shift at most what the step alone, without any drift, says for it. (The end of a drift
+/// surprises too: after one wild step of all pairs the calm ones that followed let their elements alarm.)
+pub(super) fn summed(ratios: &[Ratio; ALTERNATIVES], views: &Views) -> [f64; POOLED] {
+    let by_chance = if views.rank > RANK_NULL { views.rank - RANK_NULL } else { views.rank.min(0.0) };
+    let alone = |shift: f64| {
+        let by_shift = views.rank - shift;
+        (by_chance * by_chance - by_shift * by_shift) / (2.0 * views.rank_sampling)
+    };
+    SUMMED.map(|index| {
+        let nats = ratios[index].nats;
+        RANK_SHIFTS.get(index).map_or(nats, |&shift| nats.min(alone(shift).max(0.0)))
+    })
 }
 
 /// The ratios of a step of `n` samples, one per alternative.

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::Stage;
+use crate::evidence::{POOLED, Stage};
 use crate::season::{SlotBaseline, SlotCell, Tally};
 use crate::topology::PathClass;
 
@@ -19,8 +19,8 @@ use super::{Judged, LEARN_LIMIT, StepInput};
 const ADDED: [f64; 9] = [0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005];
 /// How many of them are looked for in the first hour: 1 % and more.
 const FIRST_HOUR: usize = 5;
-/// The one whose evidence is summed over pairs: 0.5 %.
-const POOLED: usize = 5;
+/// Those whose evidence is summed over pairs: 0.1, 0.5, 0.2 and 2 %.
+const SUMMED: [usize; POOLED] = [7, 5, 6, 3];
 /// A lasting change becomes the baseline after this time, s.
 const NEW_NORMAL_S: i64 = 86_400;
 
@@ -73,7 +73,7 @@ impl RetransmitTest {
         let flow_tally = usual(&self.flows, counters.retransmit_flows, counters.flows, &flow_prior);
         slot.marked.side(held).add(flow_tally);
         let new_normal = self.learn(input, (retransmits, segments), (marked, flows), &prior, &flow_prior);
-        Judged { judged: true, pooled: ratios[POOLED].nats, new_normal }
+        Judged { judged: true, pooled: SUMMED.map(|index| ratios[index].nats), new_normal }
     }
 
     fn learn(

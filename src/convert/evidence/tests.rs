@@ -65,6 +65,13 @@ fn sum(kind: ElementKind, id: &str, from: i64) -> ElementSum {
     }
 }
 
+fn pooled(kind: ElementKind, id: &str, from: i64) -> PooledSum {
+    let mut sum = PooledSum::nothing(Element { kind, id: id.into() });
+    (0..).zip(sum.sum_mn.as_flattened_mut()).for_each(|(step, sum_mn)| *sum_mn = from + step);
+    (0..).zip(sum.top_mn.as_flattened_mut()).for_each(|(step, top_mn)| *top_mn = 2 * step);
+    sum
+}
+
 fn empty(steps: u64, last: bool) -> StepEvidence {
     StepEvidence {
         kind: FeedKind::FlowLogs,
@@ -73,6 +80,7 @@ fn empty(steps: u64, last: bool) -> StepEvidence {
         steps,
         last,
         elements: Vec::new(),
+        pooled: Vec::new(),
         rows: Vec::new(),
         rows_left_out: 0,
     }
@@ -93,6 +101,7 @@ fn full() -> StepEvidence {
             sum(ElementKind::AzPath, "use1-az1|use1-az2", i64::MAX - 2),
             sum(ElementKind::Internet, "internet", 0),
         ],
+        pooled: vec![pooled(ElementKind::Subnet, "subnet-a", 1_000), pooled(ElementKind::Internet, "internet", -50)],
         rows: vec![
             row(Subnet::edge("internet"), a.clone(), Stage::ClassPrior, vec![moved]),
             row(a.clone(), b.clone(), Stage::PairRate, all.collect()),
@@ -127,6 +136,7 @@ fn numbers_reach_the_fields_of_the_wire_that_bear_their_names() {
     let subnet = &record.elements[1];
     assert_eq!((subnet.kind(), subnet.pairs, subnet.powered), (wire::ElementKind::Subnet, 81, 82));
     assert_eq!((subnet.against_mnats, subnet.loss_mnats, subnet.latency_mnats), (10, -11, 12));
+    assert_eq!((&subnet.step_mnats[..3], &subnet.step_top_mnats[10..]), (&[1_000, 1_001, 1_002][..], &[20, 22][..]));
     let row = &record.rows[1];
     assert_eq!((row.flows, row.segments, row.top_flow_share_ppm, row.late_share_ppm), (71, 72, 73, 74));
     assert_eq!((row.stage(), row.truncated), (wire::Stage::PairRate, true));

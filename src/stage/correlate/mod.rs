@@ -160,6 +160,7 @@ impl Stage for Correlate {
         self.correlator = Correlator::from_state(self.settings.clone(), body.correlator)
             .map_err(|e| StageError::with("correlate state", e))?
             .with_skips(body.skips)
+            .with_together(body.together)
             .with_words(words);
         self.outbox = body.outbox;
         self.outbox.commit();
@@ -212,6 +213,7 @@ impl Stage for Correlate {
             ended: self.ended.clone(),
             unreadable: self.unreadable,
             skips: self.correlator.skips().clone(),
+            together: self.correlator.together().clone(),
         };
         let mut parts = vec![body.part()?];
         if *self.correlator.words() != self.saved_words {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use flowshift_consumer::stage::{StageError, StatePart};
-use flowshift_detector::{CorrelatorState, Skips, Words};
+use flowshift_detector::{CorrelatorState, Skips, Together, Words};
 use flowshift_proto::state::{Chunk, Kind};
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +15,8 @@ use super::Outbox;
 
 /// Name of the part with the incidents and the outbox. A part's key is `SHARD/NAME`; older versions had the name alone.
 pub const PART: &str = "correlate";
-/// Version of the stored state: 2 has skips, 1 had none.
-const STATE_VERSION: u32 = 2;
+/// Version of the stored state: 3 has what elements' pairs say together, 2 has skips, 1 had neither.
+const STATE_VERSION: u32 = 3;
 /// Name of the part with the operators' words; absent until the first.
 pub const WORDS_PART: &str = "words";
 /// Version of its stored form.
@@ -83,6 +83,8 @@ pub struct Body {
     pub unreadable: u64,
     /// Steps in which lanes are not waited for.
     pub skips: Skips,
+    /// What the pairs of each element say together.
+    pub together: Together,
 }
 
 /// Version 1 of [`Body`].
@@ -98,7 +100,25 @@ pub(super) struct BodyV1 {
 impl From<BodyV1> for Body {
     fn from(v1: BodyV1) -> Self {
         let BodyV1 { correlator, outbox, ended, unreadable } = v1;
-        Self { correlator, outbox, ended, unreadable, skips: Skips::default() }
+        Self { correlator, outbox, ended, unreadable, skips: Skips::default(), together: Together::default() }
+    }
+}
+
+/// Version 2 of [`Body`].
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+pub(super) struct BodyV2 {
+    pub(super) correlator: CorrelatorState,
+    pub(super) outbox: Outbox,
+    pub(super) ended: BTreeSet<u16>,
+    pub(super) unreadable: u64,
+    pub(super) skips: Skips,
+}
+
+impl From<BodyV2> for Body {
+    fn from(v2: BodyV2) -> Self {
+        let BodyV2 { correlator, outbox, ended, unreadable, skips } = v2;
+        Self { correlator, outbox, ended, unreadable, skips, together: Together::default() }
     }
 }
 
@@ -112,6 +132,7 @@ impl Body {
         let chunk = Chunk::decode(bytes, Kind::Correlate, STATE_VERSION).map_err(|e| StageError::with(failed, e))?;
         let body = match chunk.version {
             1 => postcard::from_bytes::<BodyV1>(&chunk.body).map(Self::from),
+            2 => postcard::from_bytes::<BodyV2>(&chunk.body).map(Self::from),
             _ => postcard::from_bytes(&chunk.body),
         };
         body.map_err(|e| StageError::with(failed, e))

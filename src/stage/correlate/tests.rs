@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use flowshift_consumer::shard::SequenceNumber;
-use flowshift_detector::{FeedKind, Order, Place, Scope, Skips, StepEvidence, Word};
+use flowshift_detector::{FeedKind, Order, Place, Scope, Skips, StepEvidence, Together, Word};
 use flowshift_proto::state::{Chunk, Kind};
 
-use super::stored::BodyV1;
+use super::stored::{BodyV1, BodyV2};
 use super::*;
 use crate::convert::word;
 use crate::metrics::Metrics;
@@ -39,6 +39,7 @@ fn quiet(lane: u16, step: i64) -> Record {
         steps: 1,
         last: false,
         elements: Vec::new(),
+        pooled: Vec::new(),
         rows: Vec::new(),
         rows_left_out: 0,
     };
@@ -170,4 +171,22 @@ fn parts_under_the_keys_of_older_versions_are_taken_over_with_the_first_commit()
     assert!(new.keeps(&key) && !new.keeps("correlate") && !new.keeps("shardId-01/correlate"));
     new.restore(vec![(key, bytes)]).unwrap();
     assert_eq!(new.save().unwrap(), []);
+}
+
+#[test]
+fn state_of_version_2_is_taken_up_again() {
+    let mut old = stage(&Metrics::new().unwrap());
+    old.process(&quiet(0, 0)).unwrap();
+    old.process(&skip(1, 3)).unwrap();
+    let v2 = BodyV2 {
+        correlator: old.correlator.state().clone(),
+        outbox: old.outbox.clone(),
+        ended: BTreeSet::from([1]),
+        unreadable: 5,
+        skips: old.correlator.skips().clone(),
+    };
+    let stored = Chunk { version: 2, kind: Kind::Correlate, body: postcard::to_stdvec(&v2).unwrap() }.encode();
+    let read = Body::decode(&stored).unwrap();
+    assert_eq!((read.correlator, read.ended, read.unreadable), (v2.correlator, v2.ended, 5));
+    assert_eq!((read.skips, read.together), (v2.skips, Together::default()));
 }
