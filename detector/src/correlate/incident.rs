@@ -17,6 +17,7 @@ use crate::feed::FeedKind;
 use crate::map;
 use crate::topology::{Element, Pair};
 
+use super::life::CALM_STEPS;
 use super::summary;
 use super::view::View;
 
@@ -107,6 +108,15 @@ impl Incident {
         self.pairs.insert(pair.clone(), Member { since_s, calm: 0, new_normal: false });
         self.started_s = self.started_s.min(since_s);
         true
+    }
+
+    /// Event time until which one of its pairs was not calm, epoch s.
+    pub(super) fn active_until_s(&self, view: &View<'_>) -> i64 {
+        let (end_s, calm) = match self.resolved_s {
+            Some(resolved_s) => (resolved_s, CALM_STEPS),
+            None => (view.at, self.pairs.values().map(|member| member.calm).min().unwrap_or(0)),
+        };
+        end_s.saturating_sub(i64::from(calm) * i64::from(view.step_s))
     }
 
     /// Takes up what the step says about its pairs: the strongest of them, the counts and the severity. Pairs that are

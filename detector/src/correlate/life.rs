@@ -22,7 +22,9 @@ const YOUNG_S: i64 = 900;
 const REOPEN_S: i64 = 1_800;
 /// A change explains those that began up to this time before it, s: both starts are estimates.
 const BEFORE_S: i64 = 180;
-const CALM_STEPS: u8 = 5;
+/// On a shared element it explains those that began up to this time after it, s.
+const AFTER_S: i64 = 300;
+pub(super) const CALM_STEPS: u8 = 5;
 const CALM_MN: i64 = 5_000;
 
 /// Takes one step and tells what changed; `partial`: without a lane that was skipped.
@@ -135,18 +137,22 @@ impl Step<'_> {
         index
     }
 
-    /// Whether a stronger kind of signal explains what this one says of a pair: it is alarmed on the pair now, or an
-    /// incident of it was there when the change began.
+    /// Whether a stronger kind of signal explains what this one says of a pair: it is alarmed on the pair now, or the change
+    /// began while it was, or about when an incident of it on an element of the pair began.
     pub(super) fn is_explained(&self, pair: &Pair) -> bool {
         if self.view.is_explained(pair) {
             return true;
         }
         let Some(since_s) = self.view.row(pair).map(|(_, signal)| signal.since_s) else { return false };
-        let stronger = self.incidents.iter().filter(|i| i.kind == self.view.kind && i.signal < self.view.signal);
-        stronger
+        self.incidents
+            .iter()
+            .filter(|i| i.kind == self.view.kind && i.signal < self.view.signal)
             .filter(|i| since_s >= i.started_s.saturating_sub(BEFORE_S))
-            .filter(|i| i.resolved_s.is_none_or(|resolved_s| since_s < resolved_s))
-            .any(|i| i.pairs.contains_key(pair) || i.strongest.pair == *pair || pair.crosses(&i.element))
+            .any(|i| {
+                let together = since_s <= i.started_s.saturating_add(AFTER_S) && pair.crosses(&i.element);
+                let on_it = i.pairs.contains_key(pair) || i.strongest.pair == *pair;
+                together || on_it && since_s < i.active_until_s(&self.view)
+            })
     }
 
     fn leave(&mut self) {
