@@ -30,6 +30,8 @@ const GATHER_MN: i64 = 8_000;
 const GATHER_ALARMS_MN: i64 = 3_000;
 const HINTS_MN: i64 = 2_000;
 const MARGIN_MN: i64 = 3_000;
+/// A zone must be this much better than one of its paths: more than any one pair says.
+const WIDER_MN: i64 = 8_000;
 /// An element alarms this much below a pair's threshold (ln 10): there are fewer elements than pairs, so that each may have
 /// ten times a pair's budget.
 const EASE_MN: i64 = 2_303;
@@ -111,7 +113,12 @@ pub(super) fn best_cover(view: &View<'_>, settled: &Settled, explained: impl Fn(
         .map(|(element, said)| (value(element, said), element, said))
         .collect();
     ranked.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    let &(value, element, said) = ranked.first()?;
+    let first = *ranked.first()?;
+    // A path's fault speaks for its zones almost as much: the narrower is blamed, also by an incident that has it already.
+    let within =
+        |other: &Element| other.kind == ElementKind::AzPath && other.id.split('|').any(|az| *az == *first.1.id);
+    let close = |r: &&(i64, &Element, &Said)| first.1.kind == ElementKind::Az && r.0 > first.0 - WIDER_MN;
+    let (value, element, said) = ranked.iter().filter(close).find(|r| within(r.1)).copied().unwrap_or(first);
     let pairs = said.pairs.clone();
     if pairs.is_empty() || value <= if two_suffice(view, element, said) { GATHER_ALARMS_MN } else { GATHER_MN } {
         return None;
@@ -119,7 +126,7 @@ pub(super) fn best_cover(view: &View<'_>, settled: &Settled, explained: impl Fn(
     let alarmed = !tainted.contains(element) && view.score_together(element) >= alarm_mn(view);
     let other_side = |other: &Element| side(other.kind) != side(element.kind);
     let shares = |other: &Element| pairs.iter().any(|pair| pair.crosses(other));
-    let rival = ranked.iter().skip(1).filter(|r| other_side(r.1) && shares(r.1)).map(|r| r.0).max();
+    let rival = ranked.iter().filter(|r| other_side(r.1) && shares(r.1)).map(|r| r.0).max();
     let margin_mn = value - rival.unwrap_or(-9_000);
     let (leaning, sources) = (said.leaning, said.sources.len());
     Some(Cover { element: element.clone(), pairs, leaning, sources, alarmed, margin_mn })

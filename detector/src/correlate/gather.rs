@@ -61,8 +61,12 @@ impl Step<'_> {
             }
             let inside = incident.pairs.keys().all(|pair| pair.crosses(&cover.element));
             let together = since_s.is_none_or(|since_s| incident.started_s >= since_s.saturating_sub(TOGETHER_S));
-            if inside && together || incident.element == cover.element {
+            // At the end of a fault a few stragglers may fit another element better: they are no reason to move the blame.
+            let stragglers = is_shared(incident) && cover.pairs.len() * 2 < incident.pairs.len();
+            if incident.element == cover.element || inside && together && !stragglers {
                 mine.push(index);
+            } else if inside && stragglers {
+                return None;
             }
         }
         if let Some((&first, rest)) = mine.split_first() {
