@@ -328,8 +328,8 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         entries
     }
 
-    /// Whether the source counts for every kind in the batch. If not, asks to come back, waits for its floor, raises
-    /// the state to it and returns `false`: the batch must be computed again.
+    /// Waits until the source counts for every kind in the batch; where it does not, it asks to come back. `false`: its row
+    /// has a floor above what the state stood at; the state stands there now, and the batch must be computed again.
     async fn counted(&mut self, kinds: &[bool; 4]) -> Result<bool, DriveError> {
         let out = |row: &LeaseRow, kind: usize| kinds[kind] && row.status[kind] != Status::Live;
         let any_out = |row: &LeaseRow| (0..kinds.len()).any(|kind| out(row, kind));
