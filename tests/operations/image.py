@@ -1,6 +1,6 @@
 """The Dockerfile: hadolint is content, and what it cannot know of this image holds.
 
-Not here: a build (buildah, when the image is packed for real).
+Not here: the image itself (packed.py).
 """
 
 import re
