@@ -185,7 +185,7 @@ impl LaneState {
         let Some(entry) = self.sources.get_mut(&part.source) else { return };
         self.lows.take(kinds, entry);
         entry.restart(part.epoch, part.n);
-        entry.forgive = false;
+        (entry.forgive, entry.doubted) = (false, false);
         entry.watermarks.raise_all(&part.watermarks);
         let ends = part.end && !entry.ended;
         if ends {
@@ -233,7 +233,8 @@ impl LaneState {
             return None;
         }
         self.control = control.number;
-        let losses = if catches_up { self.catch_up(control, arrived_ms) } else { Vec::new() };
+        let losses = self.end_the_lost(control, catches_up, arrived_ms);
+        self.blind &= !catches_up;
         let (kinds, reached) = (self.kinds, self.reached);
         for (id, status) in &control.sources {
             let entry = self.sources.entry(id.clone()).or_insert_with(|| Entry::new(kinds));
@@ -249,6 +250,7 @@ impl LaneState {
                 }
             }
             (entry.in_set, entry.named) = (true, true);
+            entry.doubted |= catches_up && !entry.ended;
         }
         self.bury(control, arrived_ms, keep_ms);
         self.lows = Lows::of(kinds, self.sources.values());
@@ -256,20 +258,20 @@ impl LaneState {
         Some(losses)
     }
 
-    /// A source that has left the set has ended, and all it ever put stands before this record: its END is lost. A
-    /// child that was never named may be younger than a set that still names an ended source.
-    fn catch_up(&mut self, control: &Control, arrived_ms: i64) -> Vec<Loss> {
-        self.blind = false;
+    /// A source that has left the set has ended, and all it ever put stands before this record: its END is lost, of the
+    /// sources a lane that catches up knows, and of those that were named when it caught up and not heard of since. A child
+    /// that was never named may be younger than a set that still names an ended source.
+    fn end_the_lost(&mut self, control: &Control, catches_up: bool, arrived_ms: i64) -> Vec<Loss> {
         let ended = |id: &SourceId| self.sources.get(id).is_some_and(|s| s.ended);
         let older = control.sources.keys().any(ended);
-        let left = |id: &SourceId, s: &Entry| s.in_set && (s.named || !older) && !control.sources.contains_key(id);
-        let gone = |(id, s): &(&SourceId, &mut Entry)| !s.ended && left(id, s);
+        let known = |s: &Entry| s.doubted || catches_up && s.in_set && (s.named || !older);
+        let gone = |(id, s): &(&SourceId, &mut Entry)| !s.ended && known(s) && !control.sources.contains_key(id);
         let mut losses = Vec::new();
         for (source, entry) in self.sources.iter_mut().filter(gone) {
             losses.push(Loss::End { source: source.clone(), epoch: entry.epoch, applied: entry.applied });
             // What may still come of it is a repeat.
             entry.restart(u64::MAX, u64::MAX);
-            (entry.ended, entry.ended_ms) = (true, arrived_ms);
+            (entry.ended, entry.ended_ms, entry.doubted) = (true, arrived_ms, false);
         }
         self.gaps += losses.len() as u64;
         losses

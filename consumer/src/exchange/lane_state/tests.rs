@@ -346,3 +346,22 @@ fn a_child_that_is_younger_than_the_set_that_catches_up_is_waited_for() {
     let lost = lane.apply_control(&catch_up(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000).unwrap();
     assert_eq!((lost, lane.watermarks().get(0)), (vec![], 10));
 }
+
+/// Its END was lost, and the leader died before it could say so: the lane was told again by a set that still named it, and
+/// waited for it for ever.
+#[test]
+fn a_source_named_when_the_lane_caught_up_and_not_heard_of_since_is_over_with_the_first_set_without_it() {
+    let mut lane = lane();
+    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
+    lane.forgive();
+    lane.apply_control(&catch_up(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
+    lane.apply_part(&batch(2, 3, 50), 0).unwrap();
+    lane = LaneState::decode(FeedKinds::new(1), &Bytes::from(lane.encode())).unwrap();
+    let lost = lane.apply_control(&set(2, &[(2, Status::Live)]), 7, 1_000).unwrap();
+    assert!(matches!(&lost[..], [Loss::End { source: ended, .. }] if *ended == source(1)), "{lost:?}");
+    assert_eq!(lane.watermarks().get(0), 50);
+    // Who was heard of whole since has lost nothing: its row cannot be read, or somebody took it away.
+    let lost = lane.apply_control(&set(3, &[(1, Status::Live)]), 7, 1_000).unwrap();
+    assert_eq!(lost, vec![]);
+    assert_eq!(lane.apply_part(&batch(2, 4, 60), 0), Ok(Applied::New));
+}

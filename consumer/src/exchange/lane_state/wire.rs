@@ -63,6 +63,8 @@ struct Source {
     named: bool,
     #[prost(bool, tag = "17")]
     heir: bool,
+    #[prost(bool, tag = "18")]
+    doubted: bool,
 }
 
 impl Lane {
@@ -85,6 +87,7 @@ impl Lane {
             ended_ms: entry.ended_ms,
             named: entry.named,
             heir: entry.heir,
+            doubted: entry.doubted,
         });
         Self {
             control: state.control,
@@ -115,6 +118,7 @@ impl Lane {
                 ended_ms: s.ended_ms,
                 named: s.named,
                 heir: s.heir,
+                doubted: s.doubted,
             };
             (id, entry)
         });
