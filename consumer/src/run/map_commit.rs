@@ -6,12 +6,14 @@
 use bytes::Bytes;
 
 use super::map_run::{Computed, End, MapRun};
+use super::task::with_children;
 use super::{DriveError, crash_point};
 use crate::commit::Cut;
 use crate::exchange::Status;
 use crate::kpl::Kpl;
 use crate::lease::{Checkpoint, attribute};
 use crate::log::Record;
+use crate::shard::ShardId;
 use crate::stage::Mapper;
 use crate::table::{Condition, Update, Value};
 
@@ -97,12 +99,19 @@ impl<M: Mapper> MapRun<'_, M> {
     }
 
     /// Every batch so far is emitted: moves the checkpoint behind the last one, without a cut pending.
-    pub(super) async fn settle(&mut self, checkpoint: &Checkpoint) -> Result<(), DriveError> {
-        let update = self.state_update(checkpoint).await?;
-        let mut update = update.remove(attribute::PENDING).remove(attribute::PENDING_SUB_SEQUENCE);
-        if *checkpoint == Checkpoint::ShardEnd {
-            update = self.task.with_children(update).await?;
-        }
+    pub(super) async fn settle(&mut self) -> Result<(), DriveError> {
+        let update = self.state_update(&self.checkpoint.clone()).await?;
+        self.settle_as(update).await
+    }
+
+    /// Every batch is emitted, the END with these children last.
+    pub(super) async fn settle_end(&mut self, children: &[ShardId]) -> Result<(), DriveError> {
+        let update = self.state_update(&Checkpoint::ShardEnd).await?;
+        self.settle_as(with_children(update, children)).await
+    }
+
+    async fn settle_as(&mut self, update: Update) -> Result<(), DriveError> {
+        let update = update.remove(attribute::PENDING).remove(attribute::PENDING_SUB_SEQUENCE);
         self.task.lease.write(update, Condition::None).await?;
         self.saver.committed();
         self.unsettled = false;

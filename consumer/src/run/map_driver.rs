@@ -16,6 +16,7 @@ use crate::commit::Snapshot;
 use crate::exchange::{Lanes, ShardCounts};
 use crate::lease::Checkpoint;
 use crate::log::Record;
+use crate::shard::ShardId;
 use crate::stage::Mapper;
 
 /// A batch is cut early when it holds this much.
@@ -45,8 +46,10 @@ impl Exchange {
 pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exchange) -> Result<Exit, DriveError> {
     let mut run = MapRun::start(task, mapper, exchange).await?;
     if run.checkpoint == Checkpoint::ShardEnd {
-        if task.lease.row().await?.checkpoint != Checkpoint::ShardEnd {
-            run.settle(&Checkpoint::ShardEnd).await?;
+        let row = task.lease.row().await?;
+        if row.checkpoint != Checkpoint::ShardEnd {
+            let children = row.cut.into_iter().flat_map(|cut| cut.children);
+            run.settle_end(&children.map(ShardId::new).collect::<Vec<_>>()).await?;
         }
         return Ok(Exit::ShardEnd);
     }
@@ -65,7 +68,7 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
             biased;
             () = task.lease.lost().cancelled() => return Ok(Exit::Lost),
             () = task.leave.cancelled() => {
-                run.settle(&run.checkpoint.clone()).await?;
+                run.settle().await?;
                 task.let_go().await?;
                 return Ok(Exit::Left);
             }
@@ -75,7 +78,7 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
             }
             () = tokio::time::sleep_until(run.cut_at + heartbeat * 2), if run.unsettled && waiting.records.is_empty() => {
                 // Nothing can be read: say at least that what was cut is emitted.
-                run.settle(&run.checkpoint.clone()).await?;
+                run.settle().await?;
             }
             page = pages.recv(), if !waiting.full() => match page {
                 Some(Fetched::Page { records, behind_ms, asked }) => {
@@ -89,7 +92,7 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
                     }
                     if task.input_ended_before(asked) {
                         run.batch(&[], true, &End::Input).await?;
-                        run.settle(&run.checkpoint.clone()).await?;
+                        run.settle().await?;
                         return Ok(Exit::Finished);
                     }
                     if run.cut_at.elapsed() >= heartbeat {
@@ -108,8 +111,8 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
                     }
                     // None: left or lost, which comes first above.
                     let Some(children) = task.children().await? else { continue };
-                    run.batch(&[], true, &End::Shard(children)).await?;
-                    run.settle(&Checkpoint::ShardEnd).await?;
+                    run.batch(&[], true, &End::Shard(children.clone())).await?;
+                    run.settle_end(&children).await?;
                     return Ok(Exit::ShardEnd);
                 }
                 None => return Ok(Exit::Lost),

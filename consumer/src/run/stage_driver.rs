@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, Fetched};
 use super::found::{self, find};
-use super::task::ShardTask;
+use super::task::{ShardTask, with_children};
 use super::{DriveError, Exit, control, crash_point};
 use crate::commit::{Fence, PageName, Pages, Part, Saver, indexed_part};
 use crate::exchange::{Lanes, Watermarks};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::log::put_all;
 use crate::resolve::{Decision, Resolution};
+use crate::shard::ShardId;
 use crate::stage::{PageChange, ShardLoss, Stage};
 use crate::table::{Condition, Update, Value};
 
@@ -45,10 +46,10 @@ pub(crate) async fn drive(
     let mut pages = fetch::spawn(task, run.start.clone(), reading);
     loop {
         if run.due() {
-            run.commit(false).await?;
+            run.commit(None).await?;
         }
         if run.at_end && run.stage.finished() {
-            run.commit(false).await?;
+            run.commit(None).await?;
             if run.stage.finished() {
                 return Ok(Exit::Finished);
             }
@@ -57,7 +58,7 @@ pub(crate) async fn drive(
             biased;
             () = task.lease.lost().cancelled() => return Ok(Exit::Lost),
             () = task.leave.cancelled() => {
-                run.commit(false).await?;
+                run.commit(None).await?;
                 task.let_go().await?;
                 return Ok(Exit::Left);
             }
@@ -86,14 +87,12 @@ pub(crate) async fn drive(
                     run.lost(lanes).await?;
                 }
                 Some(end @ (Fetched::ShardEnd | Fetched::Gone)) => {
-                    if task.children().await?.is_none() {
-                        // Left or lost, which comes first above.
-                        continue;
-                    }
+                    // None: left or lost, which comes first above.
+                    let Some(children) = task.children().await? else { continue };
                     if task.ended(&end) {
                         run.lost(lanes).await?;
                     }
-                    run.commit(true).await?;
+                    run.commit(Some(&children)).await?;
                     return Ok(Exit::ShardEnd);
                 }
                 None => return Ok(Exit::Lost),
@@ -219,7 +218,8 @@ impl<'a> StageRun<'a> {
         Ok(())
     }
 
-    async fn commit(&mut self, shard_end: bool) -> Result<(), DriveError> {
+    /// `end`: the shard's children, when this is the commit of all of it.
+    async fn commit(&mut self, end: Option<&[ShardId]>) -> Result<(), DriveError> {
         let task = self.task;
         let stop = task.lease.lost();
         if let Some(stream) = self.output {
@@ -240,8 +240,8 @@ impl<'a> StageRun<'a> {
         let mut saved = self.stage.save()?;
         task.owns(saved.iter().map(|(key, _)| key))?;
         saved.extend(page_parts);
-        let checkpoint = if shard_end { Checkpoint::ShardEnd } else { self.checkpoint.clone() };
-        let sub_sequence = if shard_end { 0 } else { self.sub_sequence };
+        let checkpoint = if end.is_some() { Checkpoint::ShardEnd } else { self.checkpoint.clone() };
+        let sub_sequence = if end.is_some() { 0 } else { self.sub_sequence };
         let stage = &mut *self.stage;
         let put = self.saver.put(checkpoint.to_string(), saved, move |key| stage.keeps(owner(key)), stop);
         let (manifest, wrote) = put.await?;
@@ -259,8 +259,8 @@ impl<'a> StageRun<'a> {
         for (name, mark) in attribute::REACHED.into_iter().zip(reached.iter().flat_map(Watermarks::as_slice)) {
             update = if *mark == i64::MIN { update.remove(name) } else { update.set(name, Value::number(*mark)) };
         }
-        if shard_end {
-            update = task.with_children(update).await?;
+        if let Some(children) = end {
+            update = with_children(update, children);
         }
         if let Some(resolution) = self.resolution {
             update = update.set(attribute::RESOLVED, Value::number(resolution.number));

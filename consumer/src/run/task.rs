@@ -164,13 +164,12 @@ impl ShardTask {
             }
         }
     }
+}
 
-    /// Adds `childShardIds`, as KCL writes them at shard end.
-    pub(crate) async fn with_children(&self, update: Update) -> Result<Update, DriveError> {
-        let children = self.children().await?.unwrap_or_default();
-        let children: BTreeSet<String> = children.iter().map(|c| c.as_str().to_owned()).collect();
-        if children.is_empty() { Ok(update) } else { Ok(update.set(attribute::CHILDREN, Value::Ss(children))) }
-    }
+/// Adds `childShardIds`, as KCL writes them at shard end.
+pub(super) fn with_children(update: Update, children: &[ShardId]) -> Update {
+    let children: BTreeSet<String> = children.iter().map(|c| c.as_str().to_owned()).collect();
+    if children.is_empty() { update } else { update.set(attribute::CHILDREN, Value::Ss(children)) }
 }
 
 /// The children of a closed shard; none: some must be missing from the list, because the shard still stands in it (as
