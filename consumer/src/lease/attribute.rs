@@ -52,6 +52,9 @@ pub const TIP: &str = "fs_tip";
 pub const DATA: [&str; 4] = ["fs_data0", "fs_data1", "fs_data2", "fs_data3"];
 /// Status of the source for a kind, by kind.
 pub const STATUS: [&str; 4] = ["fs_status0", "fs_status1", "fs_status2", "fs_status3"];
+/// 1: the parents of the row have ended, and the status was taken over from them. The status of a row without this that nobody
+/// has claimed and that has parents means nothing.
+pub const HEIR: &str = "fs_heir";
 /// Floor under the watermark of a kind after a return, by kind, epoch milliseconds.
 pub const FLOOR: [&str; 4] = ["fs_floor0", "fs_floor1", "fs_floor2", "fs_floor3"];
 /// How often the source has asked to come back; a floor answers one of these times and no other.

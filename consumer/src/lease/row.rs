@@ -105,6 +105,8 @@ pub struct LeaseRow {
     pub data: [i64; 4],
     /// Status by kind.
     pub status: [Status; 4],
+    /// Whether the status was taken over from the parents after their ends.
+    pub heir: bool,
     /// Floors by kind.
     pub floor: [Option<i64>; 4],
     /// How often the source has asked to come back.
@@ -188,6 +190,7 @@ impl LeaseRow {
                 Some(code) => Status::from_code(code),
                 None => Status::initial(kind),
             }),
+            heir: item.number(attribute::HEIR) == Some(1),
             floor: attribute::FLOOR.map(|name| item.number(name)),
             asked: item.number(attribute::ASKED).unwrap_or_default(),
             reached: attribute::REACHED.map(|name| item.number(name)),

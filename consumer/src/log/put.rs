@@ -36,15 +36,25 @@ pub enum PutError {
 pub async fn put_all(
     log: &dyn Log,
     stream: &str,
-    entries: Vec<Entry>,
+    mut entries: Vec<Entry>,
+    stop: &CancellationToken,
+    between: impl FnMut(usize),
+) -> Result<(), PutError> {
+    put_rest(log, stream, &mut entries, stop, between).await
+}
+
+/// Takes out of `pending` what is acknowledged.
+async fn put_rest(
+    log: &dyn Log,
+    stream: &str,
+    pending: &mut Vec<Entry>,
     stop: &CancellationToken,
     mut between: impl FnMut(usize),
 ) -> Result<(), PutError> {
-    let mut pending = entries;
     let mut acknowledged = 0;
     let mut pause = FIRST_PAUSE;
     while !pending.is_empty() {
-        let request = first_request(&pending);
+        let request = first_request(pending);
         let mut refused = Vec::new();
         match log.append(stream, &pending[..request]).await {
             Ok(answers) => {
@@ -80,16 +90,16 @@ pub async fn put_all(
     Ok(())
 }
 
-/// [`put_all`] for a caller that has other things to do: gives up after `limit` with [`PutError::Late`]. Some of the records
-/// may be in the stream then, and more may still come into it.
+/// [`put_all`] for a caller that has other things to do: gives up after `limit` with [`PutError::Late`]. What is acknowledged
+/// is no longer in `entries` then; some of the others may be in the stream, and more may still come into it.
 pub(crate) async fn put_all_within(
     log: &dyn Log,
     stream: &str,
-    entries: Vec<Entry>,
+    entries: &mut Vec<Entry>,
     stop: &CancellationToken,
     limit: Duration,
 ) -> Result<(), PutError> {
-    let put = put_all(log, stream, entries, stop, |_| {});
+    let put = put_rest(log, stream, entries, stop, |_| {});
     tokio::time::timeout(limit, put).await.unwrap_or(Err(PutError::Late(limit)))
 }
 

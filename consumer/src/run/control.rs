@@ -19,12 +19,13 @@ use super::task::ShardTask;
 use crate::commit::STATE_KEY;
 use crate::exchange::{Control, Envelope, EnvelopeError, FeedKinds, Lanes, Message, SourceId, SourceSet, Status};
 use crate::lease::{Checkpoint, LeaseRow, attribute};
-use crate::log::{Log, StreamId, put_all, put_all_within};
+use crate::log::{Entry, Log, StreamId, put_all, put_all_within};
 use crate::metrics::EngineMetrics;
 use crate::shard::ShardId;
 use crate::table::{Condition, Item, Table, TableError, TableName, Value};
 
 mod back;
+pub(crate) mod heirs;
 mod idle;
 pub(crate) mod passed;
 #[cfg(test)]
@@ -62,6 +63,8 @@ pub(crate) struct SourceControl {
     stream: StreamId,
     committed: Option<Control>,
     acknowledged: u64,
+    /// What is not acknowledged yet of the record of this number: an exchange that takes some lanes' in every pass takes all.
+    unacknowledged: Option<(u64, Vec<Entry>)>,
     /// Since when a value of a row has been standing still, by (shard, what).
     still: BTreeMap<(String, &'static str), (i64, Instant)>,
 }
@@ -108,7 +111,19 @@ impl SourceControl {
         stream: StreamId,
     ) -> Self {
         let still = BTreeMap::new();
-        Self { plan, table, log, leases, state, metrics, stream, committed: None, acknowledged: 0, still }
+        Self {
+            plan,
+            table,
+            log,
+            leases,
+            state,
+            metrics,
+            stream,
+            committed: None,
+            acknowledged: 0,
+            unacknowledged: None,
+            still,
+        }
     }
 
     /// The input stream and the exchange stream.
@@ -119,7 +134,7 @@ impl SourceControl {
     /// A new term: what an earlier leader committed is read and put again.
     pub(crate) async fn begin(&mut self) -> Result<(), DriveError> {
         self.still.clear();
-        self.acknowledged = 0;
+        (self.acknowledged, self.unacknowledged) = (0, None);
         self.committed = self.latest().await?;
         Ok(())
     }
@@ -130,9 +145,16 @@ impl SourceControl {
     }
 
     /// One look at the rows of the input stream.
-    pub(crate) async fn tick(&mut self, rows: &[LeaseRow], stop: &CancellationToken) -> Result<(), DriveError> {
+    pub(crate) async fn tick(
+        &mut self,
+        rows: &[LeaseRow],
+        unreadable: &BTreeSet<ShardId>,
+        stop: &CancellationToken,
+    ) -> Result<(), DriveError> {
+        self.settle_heirs(rows).await?;
+        let rows = &*heirs::as_they_count(rows);
         self.judge(rows).await?;
-        let set = self.set(rows);
+        let set = self.set(rows, unreadable);
         if !set.is_empty() && self.committed.as_ref().is_none_or(|c| c.sources != set) {
             self.commit(set).await?;
         }
@@ -148,12 +170,14 @@ impl SourceControl {
 
     /// Whoever is still to end, from the end of a parent on: until then its parents hold lanes back for it. The children of
     /// consumed shards are in it before their rows are made: a lane that takes up the set after a loss counts those who are
-    /// not in it as ended.
-    fn set(&self, rows: &[LeaseRow]) -> SourceSet {
+    /// not in it as ended. So it also stays who was in it and whose row cannot be read.
+    fn set(&self, rows: &[LeaseRow], unreadable: &BTreeSet<ShardId>) -> SourceSet {
         let kinds = self.plan.kinds.count();
-        let mut set = SourceSet::new();
+        let before = self.committed.iter().flat_map(|control| &control.sources);
+        let mut set: SourceSet =
+            before.filter(|(id, _)| unreadable.contains(&id.shard)).map(|(id, s)| (id.clone(), s.clone())).collect();
         for (parent, child) in without_row(rows) {
-            let id = SourceId { stream: self.stream.clone(), shard: child.clone() };
+            let id = SourceId { stream: self.stream.clone(), shard: child };
             let status = set.entry(id).or_insert_with(|| vec![Status::Live; kinds]);
             for (status, of_parent) in status.iter_mut().zip(parent.status) {
                 *status = if of_parent == Status::Live { *status } else { Status::Idle };
@@ -195,10 +219,15 @@ impl SourceControl {
             return Ok(());
         }
         let (lanes, number) = (self.plan.lanes, control.number);
-        let data = Envelope::encode(&Message::Control(control.clone()));
-        let entries = lanes.all().map(|lane| lane_entry(lanes, lane, data.clone())).collect();
-        put_all_within(&*self.log, &self.plan.exchange, entries, stop, PUT_LIMIT).await?;
-        self.acknowledged = number;
+        if self.unacknowledged.as_ref().is_none_or(|(of, _)| *of != number) {
+            let data = Envelope::encode(&Message::Control(control.clone()));
+            let entries = lanes.all().map(|lane| lane_entry(lanes, lane, data.clone())).collect();
+            self.unacknowledged = Some((number, entries));
+        }
+        if let Some((_, entries)) = &mut self.unacknowledged {
+            put_all_within(&*self.log, &self.plan.exchange, entries, stop, PUT_LIMIT).await?;
+        }
+        (self.acknowledged, self.unacknowledged) = (number, None);
         tracing::debug!(number, "source set acknowledged by every lane");
         Ok(())
     }
@@ -216,12 +245,18 @@ fn open(rows: &[LeaseRow]) -> impl Iterator<Item = &LeaseRow> {
 }
 
 /// The children that consumed rows name and that have no row yet, each with its parent.
-fn without_row(rows: &[LeaseRow]) -> impl Iterator<Item = (&LeaseRow, &ShardId)> {
+fn without_row(rows: &[LeaseRow]) -> impl Iterator<Item = (&LeaseRow, ShardId)> {
     let known: BTreeSet<&ShardId> = rows.iter().map(|row| &row.shard).collect();
     let consumed = rows.iter().filter(|row| row.checkpoint == Checkpoint::ShardEnd);
     consumed
-        .flat_map(|row| row.children.iter().map(move |child| (row, child)))
+        .flat_map(|row| children(row).map(move |child| (row, child)))
         .filter(move |(_, child)| !known.contains(child))
+}
+
+/// The children that a consumed row names: as its END did, too.
+fn children(row: &LeaseRow) -> impl Iterator<Item = ShardId> {
+    let end = row.cut.iter().filter(|cut| cut.end).flat_map(|cut| &cut.children);
+    row.children.iter().cloned().chain(end.map(ShardId::new))
 }
 
 /// Which shards that have rows are consumed.
@@ -229,12 +264,30 @@ fn consumed(rows: &[LeaseRow]) -> BTreeMap<&ShardId, bool> {
     rows.iter().map(|row| (&row.shard, row.checkpoint == Checkpoint::ShardEnd)).collect()
 }
 
-/// Holds when the row shows the same data of a kind as when it was read.
-fn data_as_seen(row: &LeaseRow, kind: usize) -> Condition {
-    match row.data[kind] {
-        0 => Condition::Absent(attribute::DATA[kind]),
-        seen => Condition::Equals(attribute::DATA[kind], Value::number(seen)),
-    }
+/// Holds when nothing has been cut of a kind since the row was read, nobody has claimed it anew, and it stands where it stood;
+/// so a row that has come to its end since is not touched.
+fn as_seen(row: &LeaseRow, kind: usize) -> Condition {
+    let number = |name, seen: i64| match seen {
+        0 => Condition::Absent(name),
+        seen => Condition::Equals(name, Value::number(seen)),
+    };
+    let place = |name, seen: Option<&Checkpoint>| match seen {
+        None => Condition::Absent(name),
+        Some(seen) => Condition::Equals(name, Value::string(seen.to_string())),
+    };
+    Condition::All(vec![
+        number(attribute::DATA[kind], row.data[kind]),
+        row.epoch.map_or(Condition::Absent(attribute::EPOCH), |seen| {
+            Condition::Equals(attribute::EPOCH, Value::number(seen))
+        }),
+        place(attribute::CHECKPOINT, Some(&row.checkpoint)),
+        place(attribute::PENDING, row.pending.as_ref()),
+    ])
+}
+
+/// Whether the source has cut its END; of an input that is over, too.
+fn has_ended(row: &LeaseRow) -> bool {
+    row.checkpoint == Checkpoint::ShardEnd || row.cut.as_ref().is_some_and(|cut| cut.end)
 }
 
 /// Carries out writes, [`WRITES`] at a time; all are tried, and the first failure is returned.

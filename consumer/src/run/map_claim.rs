@@ -4,7 +4,10 @@
 //! was ever used before, and what lanes may have closed by the source's last cut stays closed.
 //! Not here: what a valid cut says ([`super::map_run`]).
 
+use std::borrow::Cow;
+
 use super::DriveError;
+use super::control::heirs::{inherited, with_status};
 use super::map_cut::{Place, without_state};
 use super::task::ShardTask;
 use crate::commit::Manifest;
@@ -33,35 +36,59 @@ pub(super) fn floor(row: &LeaseRow) -> Watermarks {
 ///
 /// Where lanes may have gone past the state it starts with, it is out of the minimum and must ask for its floor: when a
 /// parent was out as it ended, or when the source has spoken under a row that is gone. What the first claim of a row found
-/// holds for the next ones, too: whoever put out a source again that had not yet cut made its backlog late. `discarded`: the row has state
-/// that is not used, so that the next start must not find it either.
+/// holds for the next ones, too: whoever put out a source again that had not yet cut made its backlog late. Where it speaks
+/// of time that lanes have closed by the word of its parents or of its own last cut, that is its floor. `discarded`: the row
+/// has state that is not used, so that the next start must not find it either.
 pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> Result<Claim, DriveError> {
     let epoch = task.epochs.raise(&[task.lease.key().to_owned()], row.epoch.unwrap_or_default()).await?;
     let epoch = if planted("planted::restart_n_without_a_new_epoch") { 1 } else { epoch };
+    let mut row = Cow::Borrowed(row);
+    loop {
+        let (claim, update, condition) = prepare(task, &row, epoch, discarded).await?;
+        match task.lease.write(update, condition).await {
+            Ok(()) => return Ok(claim),
+            // The leader settled its status meanwhile.
+            Err(LeaseError::Refused) => row = Cow::Owned(task.lease.refresh().await?),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+async fn prepare(
+    task: &ShardTask,
+    row: &LeaseRow,
+    epoch: u64,
+    discarded: bool,
+) -> Result<(Claim, Update, Condition), DriveError> {
     let (checkpoint, sub_sequence) = (row.checkpoint.clone(), row.sub_sequence);
     let mut claim = Claim { epoch, checkpoint, sub_sequence, floor: floor(row) };
+    if let Some(cut) = &row.cut {
+        claim.floor.raise_all(&Watermarks::from_slice(&cut.watermarks));
+    }
     let mut update = Update::new()
         .set(attribute::EPOCH, Value::number(epoch))
         .remove(attribute::CUT)
         .remove(attribute::PENDING)
         .remove(attribute::PENDING_SUB_SEQUENCE)
         .remove(attribute::PENDING_STATE);
+    let mut condition = Condition::None;
     // A row that was claimed before says by itself where lanes stand, also when no cut followed.
     if row.epoch.is_none() {
-        let forgotten = task.epochs.has_spoken(task.lease.key()).await?;
         let parents = parents(task, row).await?;
-        for (kind, name) in attribute::STATUS.into_iter().enumerate() {
-            if forgotten || parents.iter().any(|parent| parent.status[kind] != Status::Live) {
-                update = update.set(name, Value::number(Status::Idle.code()));
-            }
+        // A parent may have been given a floor and ended before it had anything to say above it.
+        parents.iter().for_each(|parent| claim.floor.raise_all(&floor(parent)));
+        let inherited = inherited(&parents).filter(|_| !row.heir);
+        let forgotten = task.epochs.has_spoken(task.lease.key()).await?;
+        if let Some(status) = if forgotten { Some([Status::Idle; 4]) } else { inherited } {
+            update = with_status(update, status);
+        }
+        if !row.heir {
+            condition = Condition::Absent(attribute::HEIR);
         }
     }
     if discarded {
         let Place { checkpoint, sub_sequence } = without_state(row);
         (claim.checkpoint, claim.sub_sequence) = (checkpoint, sub_sequence);
-        claim
-            .floor
-            .raise_all(&row.cut.as_ref().map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)));
         let checkpoint = claim.checkpoint.to_string();
         let nothing = Manifest::new(checkpoint.clone(), Vec::new());
         update = update
@@ -72,15 +99,14 @@ pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> 
         if let Some(resolution) = row.pending_resolution() {
             update = update.set(attribute::RESOLVED, Value::number(resolution.number));
         }
-        for (kind, name) in attribute::FLOOR.into_iter().enumerate() {
-            let floor = claim.floor.get(kind);
-            if floor != i64::MIN {
-                update = update.set(name, Value::number(floor));
-            }
+    }
+    for (kind, name) in attribute::FLOOR.into_iter().enumerate() {
+        let floor = claim.floor.get(kind);
+        if floor != i64::MIN && row.floor[kind] != Some(floor) {
+            update = update.set(name, Value::number(floor));
         }
     }
-    task.lease.write(update, Condition::None).await?;
-    Ok(claim)
+    Ok((claim, update, condition))
 }
 
 async fn parents(task: &ShardTask, row: &LeaseRow) -> Result<Vec<LeaseRow>, DriveError> {

@@ -148,6 +148,18 @@ fn children_wait_for_a_parents_backlog_without_holding_lanes_and_are_not_late() 
     seeds::hold(test, &seeds::wanted(20), behind);
 }
 
+/// The children were put out for what their parent was when their rows were made, and what came into them was late.
+#[test]
+fn children_count_from_their_parents_end_where_it_had_come_back_by_then() {
+    let back = async |mut world: World| {
+        world.a_reshard_of_a_source_that_is_out().await?;
+        world.finish().await?;
+        world.judge_by_the_floors().await
+    };
+    let test = "children_count_from_their_parents_end_where_it_had_come_back_by_then";
+    seeds::hold(test, &seeds::wanted(20), back);
+}
+
 #[test]
 fn what_comes_while_all_mappers_are_gone_is_not_late() {
     let gone = async |mut world: World| {

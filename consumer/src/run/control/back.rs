@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use futures::FutureExt;
 
-use super::{SourceControl, all, data_as_seen, open, passed};
+use super::{SourceControl, all, as_seen, has_ended, heirs, open, passed};
 use crate::exchange::Status;
-use crate::lease::{Checkpoint, LeaseRow, attribute};
+use crate::lease::{LeaseRow, attribute};
 use crate::run::DriveError;
 use crate::shard::ShardId;
 use crate::table::{Condition, TableError, Update, Value};
@@ -37,6 +37,7 @@ impl SourceControl {
         let passed = passed::read(&*self.table, &self.state).await?;
         let floors: Vec<i64> = (0..kinds).map(|kind| floor(&rows, kind, passed[kind])).collect();
         let back = asking.into_iter().filter_map(|(shard, kind)| Some((rows.get(shard)?, kind)));
+        let back = back.filter(|(row, _)| !has_ended(row));
         all(back.map(|(row, kind)| self.floor_for(row, kind, floors[kind]).boxed()).collect()).await
     }
 
@@ -48,14 +49,14 @@ impl SourceControl {
 
     async fn read(&self) -> Result<BTreeMap<ShardId, LeaseRow>, DriveError> {
         let items = self.table.scan(&self.leases).await?;
-        let rows = items.iter().filter_map(|item| LeaseRow::read(item).ok().flatten());
-        Ok(rows.map(|row| (row.shard.clone(), row)).collect())
+        let rows: Vec<LeaseRow> = items.iter().filter_map(|item| LeaseRow::read(item).ok().flatten()).collect();
+        Ok(heirs::as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect())
     }
 
     /// Whoever asks cuts nothing until it is answered. One that was let back since the look, by another leader, and asks
     /// anew, asks of lanes that may have gone past this floor: it has asked once more, or cut data. So a write that lands
     /// late answers nobody.
-    async fn floor_for(&self, row: &LeaseRow, kind: usize, floor: i64) -> Result<(), DriveError> {
+    pub(super) async fn floor_for(&self, row: &LeaseRow, kind: usize, floor: i64) -> Result<(), DriveError> {
         let mut update = Update::new().set(attribute::STATUS[kind], Value::number(Status::Live.code()));
         if floor > i64::MIN {
             update = update.set(attribute::FLOOR[kind], Value::number(floor));
@@ -66,7 +67,7 @@ impl SourceControl {
                 0 => Condition::Absent(attribute::ASKED),
                 seen => Condition::Equals(attribute::ASKED, Value::number(seen)),
             },
-            data_as_seen(row, kind),
+            as_seen(row, kind),
         ]);
         match self.table.update(&self.leases, row.shard.as_str(), update, asked).await {
             Ok(()) => tracing::info!(shard = %row.shard, kind, floor, "source is back"),
@@ -78,31 +79,22 @@ impl SourceControl {
 }
 
 /// Where sources of a kind come back that are not live now; `passed` is how far those went whose rows are gone.
-fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, passed: Option<i64>) -> i64 {
-    let live = rows.values().filter(|row| holds_back(rows, row, kind)).filter_map(|row| mark(rows, row, kind)).min();
+pub(super) fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, passed: Option<i64>) -> i64 {
+    let waits = |row: &&LeaseRow| row.status[kind] == Status::Live && !has_ended(row);
+    let live = rows.values().filter(waits).filter_map(|row| mark(rows, row, kind)).min();
     // With nobody live, the lanes have closed up to the last that was; which one it was is not known any more.
     let furthest = || rows.values().filter_map(|row| mark(rows, row, kind)).max().max(passed).unwrap_or(i64::MIN);
     live.unwrap_or_else(furthest)
 }
 
-/// Whether lanes wait for the source of this row. Its first owner puts it out where a parent was out at its end.
-fn holds_back(rows: &BTreeMap<ShardId, LeaseRow>, row: &LeaseRow, kind: usize) -> bool {
-    let ended = row.checkpoint == Checkpoint::ShardEnd || row.cut.as_ref().is_some_and(|cut| cut.end);
-    let mut parents = row.parents.iter().filter_map(|parent| rows.get(parent));
-    let counted = row.cut.is_some() || parents.all(|parent| parent.status[kind] == Status::Live);
-    row.status[kind] == Status::Live && counted && !ended
-}
-
-/// The watermark lanes have of a source at most: its last cut's, its floor, or, before its first cut, where the parents
-/// that have ended stood (the furthest of them: it held lanes back there before the others ended). None when lanes have
+/// The watermark lanes have of a source: its last cut's, its floor, or, before its first cut, where the parents that have
+/// ended stood (the slowest of them: until the others ended those held lanes back themselves). None when lanes have
 /// heard nothing of it: what they have closed they closed without it.
 fn mark(rows: &BTreeMap<ShardId, LeaseRow>, row: &LeaseRow, kind: usize) -> Option<i64> {
-    let ended = |parent: &&LeaseRow| {
-        parent.checkpoint == Checkpoint::ShardEnd || parent.cut.as_ref().is_some_and(|cut| cut.end)
-    };
+    let ended = |parent: &&LeaseRow| has_ended(parent);
     let cut = match &row.cut {
         Some(cut) => Some(cut.watermarks.get(kind).copied().unwrap_or(i64::MIN)),
-        None => row.parents.iter().filter_map(|p| rows.get(p)).filter(ended).filter_map(|p| mark(rows, p, kind)).max(),
+        None => row.parents.iter().filter_map(|p| rows.get(p)).filter(ended).filter_map(|p| mark(rows, p, kind)).min(),
     };
     cut.max(row.floor[kind])
 }

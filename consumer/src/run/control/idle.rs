@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::{SourceControl, all, consumed, data_as_seen, open};
+use super::{SourceControl, all, as_seen, consumed, has_ended, open};
 use crate::exchange::Status;
 use crate::lease::{LeaseRow, attribute};
 use crate::planted::planted;
@@ -18,10 +18,10 @@ use crate::table::{Condition, TableError, Update, Value};
 
 /// One kind of a source that is to be put out.
 #[derive(Debug, Clone, Copy)]
-struct Out {
-    kind: usize,
+pub(super) struct Out {
+    pub(super) kind: usize,
     /// Not for idleness: it made no cut for too long.
-    stuck: bool,
+    pub(super) stuck: bool,
 }
 
 impl SourceControl {
@@ -52,7 +52,7 @@ impl SourceControl {
     /// The kinds of a source to be put out.
     fn idle(&mut self, row: &LeaseRow) -> Vec<Out> {
         // A finite input that ended holds nothing back and will cut no more.
-        if row.cut.as_ref().is_some_and(|cut| cut.end) {
+        if has_ended(row) {
             return Vec::new();
         }
         let n = row.cut.as_ref().map_or(0, |cut| i64::try_from(cut.n).unwrap_or(i64::MAX));
@@ -81,9 +81,9 @@ impl SourceControl {
         out
     }
 
-    /// The condition holds the owner off: it cannot have cut records since the row was read.
-    async fn put_out(&self, row: &LeaseRow, Out { kind, stuck }: Out) -> Result<(), DriveError> {
-        let mut conditions = vec![Condition::Exists(attribute::KEY), data_as_seen(row, kind)];
+    /// The condition holds the owner off: it cannot have cut records since the row was read, or come to its shard's end.
+    pub(super) async fn put_out(&self, row: &LeaseRow, Out { kind, stuck }: Out) -> Result<(), DriveError> {
+        let mut conditions = vec![Condition::Exists(attribute::KEY), as_seen(row, kind)];
         if !stuck {
             conditions.push(Condition::Equals(attribute::TIP, Value::number(1)));
         }

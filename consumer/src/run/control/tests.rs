@@ -1,5 +1,6 @@
 //! The source set of a large fleet: what a pass costs must not grow with the square of its sources.
 
+use super::idle::Out;
 use super::*;
 use crate::commit::Cut;
 use crate::lease::new_row;
@@ -9,6 +10,9 @@ use crate::shard::{HashRange, Shard, ShardId};
 use crate::table::Update;
 use crate::table::memory::MemoryTable;
 use crate::table::metered::{Metered, Operation};
+
+mod heirs;
+mod narrow;
 
 const IDLE_AFTER: Duration = Duration::from_secs(30);
 
@@ -103,7 +107,7 @@ impl Fleet {
     }
 
     async fn tick(&mut self) {
-        self.control.tick(&self.rows().await, &CancellationToken::new()).await.unwrap();
+        self.control.tick(&self.rows().await, &BTreeSet::new(), &CancellationToken::new()).await.unwrap();
     }
 
     fn scans(&self) -> u64 {
@@ -181,7 +185,7 @@ async fn a_floor_is_not_written_over_data_cut_since_it_was_found() {
     let asks = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
     let mut fleet = Fleet::new(2, |number, row| if number == 1 { asks(row) } else { row }).await;
     let rows = fleet.rows().await;
-    let set = fleet.control.set(&rows);
+    let set = fleet.control.set(&rows, &BTreeSet::new());
     fleet.control.commit(set).await.unwrap();
     let (meter, leases) = (Arc::clone(&fleet.meter), fleet.leases.clone());
     let meanwhile = async {
@@ -281,7 +285,7 @@ async fn a_floor_answers_the_time_the_source_asked_and_no_later_one() {
     };
     let mut fleet = Fleet::new(2, |number, row| if number == 1 { returns(row) } else { row }).await;
     let rows = fleet.rows().await;
-    let set = fleet.control.set(&rows);
+    let set = fleet.control.set(&rows, &BTreeSet::new());
     fleet.control.commit(set).await.unwrap();
     let (meter, leases) = (Arc::clone(&fleet.meter), fleet.leases.clone());
     let meanwhile = async {
@@ -303,7 +307,7 @@ async fn no_floor_is_given_on_the_word_of_a_set_that_is_not_the_latest() {
     let returns = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
     let mut fleet = Fleet::new(2, |number, row| if number == 1 { returns(row) } else { row }).await;
     let rows = fleet.rows().await;
-    let set = fleet.control.set(&rows);
+    let set = fleet.control.set(&rows, &BTreeSet::new());
     fleet.control.commit(set.clone()).await.unwrap();
     let ours = fleet.control.committed.clone();
     let told = set.into_keys().map(|id| (id, vec![Status::Idle])).collect();
@@ -312,4 +316,50 @@ async fn no_floor_is_given_on_the_word_of_a_set_that_is_not_the_latest() {
     fleet.control.let_back(&rows).await.unwrap();
     assert_eq!(fleet.rows().await[1].status[0], Status::Return);
     assert_eq!(fleet.control.committed.as_ref().map(|set| set.number), Some(2), "it knows now");
+}
+
+/// The leader's write landed after its END; its children had counted by then, and lanes now went past them.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_put_out_or_let_back_after_its_end_or_in_another_epoch() {
+    let asks = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
+    let pending = |value: &str| Update::new().set(attribute::PENDING, Value::string(value));
+    let epoch = Update::new().set(attribute::EPOCH, Value::number(9));
+    let end = Update::new().set(attribute::CHECKPOINT, Value::string("SHARD_END"));
+    for meanwhile in [pending("SHARD_END"), pending("77"), epoch, end] {
+        let mut fleet = Fleet::new(2, |number, row| if number == 1 { asks(row) } else { row }).await;
+        let rows = fleet.rows().await;
+        let set = fleet.control.set(&rows, &BTreeSet::new());
+        fleet.control.commit(set).await.unwrap();
+        let (meter, leases) = (Arc::clone(&fleet.meter), fleet.leases.clone());
+        for row in &rows {
+            meter.update(&leases, row.shard.as_str(), meanwhile.clone(), Condition::None).await.unwrap();
+        }
+        for stuck in [false, true] {
+            fleet.control.put_out(&rows[0], Out { kind: 0, stuck }).await.unwrap();
+        }
+        fleet.control.floor_for(&rows[1], 0, 5).await.unwrap();
+        let statuses: Vec<Status> = fleet.rows().await.iter().map(|row| row.status[0]).collect();
+        assert_eq!(statuses, [Status::Live, Status::Return], "{meanwhile:?}");
+    }
+    // As it was read, both are done.
+    let fleet = Fleet::new(2, |number, row| if number == 1 { asks(row) } else { row }).await;
+    let rows = fleet.rows().await;
+    fleet.control.put_out(&rows[0], Out { kind: 0, stuck: false }).await.unwrap();
+    fleet.control.floor_for(&rows[1], 0, 5).await.unwrap();
+    let statuses: Vec<Status> = fleet.rows().await.iter().map(|row| row.status[0]).collect();
+    assert_eq!(statuses, [Status::Idle, Status::Live]);
+}
+
+/// A lane that caught up by such a set would have counted it as ended, and dropped all it had to say once its row was mended.
+#[tokio::test(start_paused = true)]
+async fn a_source_whose_row_cannot_be_read_stays_in_the_set() {
+    let mut fleet = Fleet::new(2, |_, row| row).await;
+    fleet.tick().await;
+    let before = fleet.control.committed.clone();
+    let mut rows = fleet.rows().await;
+    let unreadable = BTreeSet::from([rows.remove(0).shard]);
+    fleet.control.tick(&rows, &unreadable, &CancellationToken::new()).await.unwrap();
+    assert_eq!(fleet.control.committed, before);
+    fleet.control.tick(&rows, &BTreeSet::new(), &CancellationToken::new()).await.unwrap();
+    assert_eq!(fleet.control.committed.as_ref().map(|set| set.sources.len()), Some(1));
 }

@@ -42,6 +42,7 @@ use crate::exchange::ShardCounts;
 use crate::lease::LeaseRow;
 use crate::log::Log;
 use crate::metrics::EngineMetrics;
+use crate::shard::ShardId;
 use crate::table::{Table, TableName};
 
 /// A worker whose beat stood still this long is struck off the list.
@@ -94,6 +95,8 @@ pub(crate) struct Leader {
     asked_retention: Option<Instant>,
     synced: Option<Instant>,
     syncs: BTreeMap<String, StreamSync>,
+    /// Shards of the input whose rows could not be read in the last scan.
+    unreadable: BTreeSet<ShardId>,
 }
 
 /// A listed worker as seen now.
@@ -130,6 +133,7 @@ impl Leader {
             asked_retention: None,
             synced: None,
             syncs: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
         }
     }
 
@@ -196,7 +200,7 @@ impl Leader {
         self.ask_retention(due).await?;
         // Last, because its records may have to wait for the exchange stream, and no lease should wait with them.
         if let (Some(control), Some((_, input))) = (&mut self.control, tables.first()) {
-            control.tick(input, stop).await?;
+            control.tick(input, &self.unreadable, stop).await?;
             let exchange = tables.iter().find(|(stream, _)| stream == control.streams().1);
             if let (Some(skips), Some((_, rows))) = (&mut self.skips, exchange) {
                 skips.tick(rows, stop).await?;
@@ -228,17 +232,23 @@ impl Leader {
         self.parts.config.tables.state()
     }
 
-    async fn rows(&self, stream: &str) -> Result<Vec<LeaseRow>, DriveError> {
+    async fn rows(&mut self, stream: &str) -> Result<Vec<LeaseRow>, DriveError> {
         let items = self.parts.table.scan(&self.parts.config.tables.leases(stream)).await?;
-        let mut rows = Vec::new();
+        let (mut rows, mut unreadable) = (Vec::new(), BTreeSet::new());
         for item in &items {
             match LeaseRow::read(item) {
                 Ok(Some(row)) => rows.push(row),
                 Ok(None) => {}
-                Err(e) => tracing::error!(stream, error = %e, "lease row cannot be read"),
+                Err(e) => {
+                    tracing::error!(stream, error = %e, "lease row cannot be read");
+                    unreadable.insert(ShardId::new(e.key));
+                }
             }
         }
         rows.sort_by(|a, b| a.shard.cmp(&b.shard));
+        if self.parts.streams.first().is_some_and(|input| input == stream) {
+            self.unreadable = unreadable;
+        }
         Ok(rows)
     }
 

@@ -190,7 +190,7 @@ impl SkipControl {
             return Ok(());
         }
         let count = entries.len();
-        put_all_within(&*self.log, &self.plan.stream, entries, stop, control::PUT_LIMIT).await?;
+        put_all_within(&*self.log, &self.plan.stream, &mut entries, stop, control::PUT_LIMIT).await?;
         self.metrics.skips_put(&self.plan.stream, count);
         self.acknowledged.clone_from(&self.stuck);
         Ok(())

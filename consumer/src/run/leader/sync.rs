@@ -12,12 +12,12 @@ use std::collections::BTreeSet;
 use futures::{FutureExt, StreamExt};
 
 use super::{Leader, WRITES};
-use crate::exchange::Status;
 use crate::lease::{Checkpoint, LeaseRow, attribute, new_row};
+use crate::run::control::heirs;
 use crate::run::missing::missing;
 use crate::run::{DriveError, StartPosition};
 use crate::shard::{Shard, ShardId};
-use crate::table::{Condition, Item, TableError, TableName, Value};
+use crate::table::{Condition, Item, TableError, TableName, Update, Value};
 
 /// A hole seen this often in a row is one; a reshard in progress may look like one for a moment.
 const HOLE_PASSES: u32 = 3;
@@ -114,7 +114,7 @@ impl Leader {
         if let Some(start) = start {
             item.set(attribute::START, Value::number(start));
         }
-        inherit_status(&mut item, &parents);
+        settle_status(&mut item, &parents);
         item
     }
 
@@ -143,16 +143,11 @@ fn inherited_start(parents: &[&LeaseRow]) -> Option<i64> {
     if unread { parents.iter().map(|parent| parent.start_ms).min().flatten() } else { None }
 }
 
-/// A child counts from its start for the kinds in which all its parents do; otherwise it asks first, like any source that
-/// was out, because lanes may have gone past where its parents stood.
-fn inherit_status(item: &mut Item, parents: &[&LeaseRow]) {
-    if parents.is_empty() {
-        return;
-    }
-    for (kind, name) in attribute::STATUS.into_iter().enumerate() {
-        let live = parents.iter().all(|parent| parent.status[kind] == Status::Live);
-        let status = if live { Status::Live } else { Status::Idle };
-        item.set(name, Value::number(status.code()));
+/// What a child counts as is known now if its parents have ended; else it is settled when they have ([`heirs`]).
+fn settle_status(item: &mut Item, parents: &[&LeaseRow]) {
+    let ended = parents.iter().all(|parent| parent.checkpoint == Checkpoint::ShardEnd);
+    if let Some(status) = heirs::inherited(parents.iter().copied()).filter(|_| ended) {
+        heirs::with_status(Update::new().set(attribute::HEIR, Value::number(1)), status).apply(item);
     }
 }
 
@@ -193,11 +188,13 @@ fn holes(rows: &[LeaseRow]) -> Vec<(u128, u128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::Status;
     use crate::shard::HashRange;
 
-    /// A child of an idle parent that counted at once held lanes back at a watermark they had long passed.
+    /// A child of an idle parent that counted at once held lanes back at a watermark they had long passed. One that was put
+    /// out for what its parent was before its end lost the backlog that its parent came back to.
     #[test]
-    fn a_child_is_out_for_every_kind_in_which_a_parent_is_out_and_counts_where_all_count() {
+    fn a_child_is_out_for_every_kind_in_which_a_parent_is_out_at_its_end_and_counts_where_all_count() {
         let status = [Status::Live, Status::Idle, Status::Return];
         let row = |id: &str, parents: &[&str]| {
             let parents = parents.iter().map(|id| ShardId::new(*id)).collect();
@@ -208,19 +205,28 @@ mod tests {
             )
         };
         for (a, b) in status.iter().flat_map(|a| status.iter().map(move |b| (*a, *b))) {
-            let parent = |id, status: Status| {
+            let parent = |id, status: Status, checkpoint| {
                 let item = row(id, &[]).with(attribute::STATUS[1], Value::number(status.code()));
-                LeaseRow::read(&item).unwrap().unwrap()
+                let item = item.with(attribute::STATUS[0], Value::number(Status::Live.code()));
+                LeaseRow::read(&item.with(attribute::CHECKPOINT, Value::string(checkpoint))).unwrap().unwrap()
             };
-            let mut child = row("2", &["0", "1"]);
-            inherit_status(&mut child, &[&parent("0", a), &parent("1", b)]);
-            let child = LeaseRow::read(&child).unwrap().unwrap();
+            let child = |checkpoint| {
+                let mut child = row("2", &["0", "1"]);
+                settle_status(&mut child, &[&parent("0", a, "SHARD_END"), &parent("1", b, checkpoint)]);
+                LeaseRow::read(&child).unwrap().unwrap()
+            };
             let wanted = if (a, b) == (Status::Live, Status::Live) { Status::Live } else { Status::Idle };
-            assert_eq!(child.status[..2], [Status::Live, wanted], "{a:?} {b:?}");
+            let (settled, open) = (child("SHARD_END"), child("7"));
+            assert_eq!((settled.heir, &settled.status[..2]), (true, &[Status::Live, wanted][..]), "{a:?} {b:?}");
+            assert_eq!(
+                (open.heir, open.status),
+                (false, LeaseRow::read(&row("2", &[])).unwrap().unwrap().status),
+                "{a:?} {b:?}"
+            );
         }
         let mut first = row("0", &[]);
-        inherit_status(&mut first, &[]);
-        assert_eq!(LeaseRow::read(&first).unwrap().unwrap().status[0], Status::Live);
+        settle_status(&mut first, &[]);
+        assert!(!LeaseRow::read(&first).unwrap().unwrap().heir);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use flowshift_consumer::table::Table;
 use flowshift_consumer::{inspect, lease::Checkpoint, resolve};
 use tokio::time::Instant;
 
-use super::account::Floors;
+use super::account::{Floor, Floors};
 use super::job::STEP_MS;
 use super::port::{Faults, Hindrance};
 use super::world::{EXCHANGE, INPUT, Roles, World, tables};
@@ -122,6 +122,53 @@ impl World {
         Ok(())
     }
 
+    /// A shard that was silent is given records and split at once, and cannot be read until its children have rows; then it
+    /// comes back, to its backlog and to its end.
+    pub(crate) async fn a_reshard_of_a_source_that_is_out(&mut self) -> Result<(), String> {
+        self.on_several_shards();
+        self.start(Roles::All, Faults::default());
+        self.work(10).await;
+        let silent = self.open_shards().await.remove(0);
+        while !self.put_out().contains(&silent.id) {
+            self.work_but_for(&silent.id).await;
+        }
+        self.hindered.lock().unwrap().insert(silent.id.clone(), Hindrance::Fails);
+        self.produce_into(&silent).await;
+        self.log.split(INPUT, &silent.id);
+        while self.heirs_of(&silent.id).await?.len() < 2 {
+            self.work(1).await;
+        }
+        self.hindered.lock().unwrap().clear();
+        self.work(20).await;
+        let floors = self.floors();
+        let of_parent = floors
+            .get(&silent.id)
+            .filter(|given| !given.is_empty())
+            .ok_or("the shard was split when it was back already")?;
+        for child in self.heirs_of(&silent.id).await? {
+            let given = floors.get(&child).into_iter().flatten();
+            let own: Vec<&Floor> = given.filter(|floor| !of_parent.iter().any(|of| of.reaches_as_far(floor))).collect();
+            if !own.is_empty() {
+                return Err(format!("{child} was out, though its parent counted when it ended: {own:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`World::work`], one round, but nothing comes into this shard.
+    async fn work_but_for(&mut self, silent: &ShardId) {
+        for shard in self.open_shards().await.into_iter().filter(|shard| shard.id != *silent) {
+            self.produce_into(&shard).await;
+        }
+        tokio::time::sleep(ROUND).await;
+    }
+
+    /// The children of a shard that have rows.
+    async fn heirs_of(&self, shard: &ShardId) -> Result<Vec<ShardId>, String> {
+        let rows = inspect::rows(&*self.table, &tables(), INPUT).await.map_err(|e| e.to_string())?;
+        Ok(rows.into_iter().filter(|row| row.parents.contains(shard)).map(|row| row.shard).collect())
+    }
+
     /// All mappers are gone for a while, and a worker that only reduces leads.
     pub(crate) async fn mappers_gone_for_a_while(&mut self) {
         self.on_several_shards();
@@ -185,6 +232,12 @@ impl World {
             return Err(format!("sources were put out that had records all the time: {out:?}"));
         }
         self.every_record_is_late_only_by_the_account(&self.counters().await?, &Floors::new())?;
+        self.judge().await
+    }
+
+    /// Nothing is late but by the records of its own shard, and by the floors of those that had been silent.
+    pub(crate) async fn judge_by_the_floors(&self) -> Result<(), String> {
+        self.every_record_is_late_only_by_the_account(&self.counters().await?, &self.floors())?;
         self.judge().await
     }
 

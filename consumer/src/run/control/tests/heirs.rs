@@ -1,0 +1,85 @@
+//! What children count as before anybody has read them.
+
+use super::super::heirs::as_they_count;
+use super::*;
+
+/// A split while one was out or on its way back: `children` says what the child's row shows by then.
+async fn split(parent: Status, child: impl Fn(Item) -> Item) -> Fleet {
+    let status = |row: Item, status: Status| row.with(attribute::STATUS[0], Value::number(status.code()));
+    Fleet::new(3, |number, mut row| match number {
+        0 => {
+            let children = Value::Ss(["shardId-000000000002"].map(Into::into).into());
+            let ended = row.with(attribute::CHECKPOINT, Value::string("SHARD_END")).with(attribute::CHILDREN, children);
+            status(ended, parent)
+        }
+        2 => {
+            row.set(attribute::PARENTS, Value::Ss(["shardId-000000000000"].map(String::from).into()));
+            [attribute::CUT, attribute::DATA[0], attribute::TIP].into_iter().for_each(|name| row.remove(name));
+            child(row)
+        }
+        _ => row,
+    })
+    .await
+}
+
+/// Its parent was out when the shard was split, and came back before it ended: the child was put out for it, lanes went on,
+/// and all it had to say was late.
+#[tokio::test(start_paused = true)]
+async fn a_child_counts_by_what_its_parents_were_at_their_ends_whatever_its_row_says_before() {
+    let idle = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Idle.code()));
+    let live = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Live.code()));
+    for parent in [Status::Live, Status::Idle, Status::Return] {
+        let wanted = if parent == Status::Live { Status::Live } else { Status::Idle };
+        for mut fleet in [split(parent, idle).await, split(parent, live).await, split(parent, |row| row).await] {
+            fleet.tick().await;
+            let set = fleet.control.committed.clone().unwrap().sources;
+            let named: Vec<_> = set.iter().map(|(id, status)| (id.shard.as_str(), status[0])).collect();
+            assert_eq!(named, [("shardId-000000000001", Status::Live), ("shardId-000000000002", wanted)], "{parent:?}");
+            let row = &fleet.rows().await[2];
+            assert_eq!((row.status[0], row.heir), (wanted, true), "{parent:?}");
+        }
+    }
+}
+
+/// From its first claim on, and once it was taken over, a row says by itself what the source is: it may have been put out.
+#[tokio::test(start_paused = true)]
+async fn what_a_row_was_settled_to_holds_against_its_parents() {
+    let out = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Idle.code()));
+    let claimed = move |row: Item| out(row).with(attribute::EPOCH, Value::number(3));
+    let taken_over = move |row: Item| out(row).with(attribute::HEIR, Value::number(1));
+    for mut fleet in [split(Status::Live, claimed).await, split(Status::Live, taken_over).await] {
+        fleet.tick().await;
+        let set = fleet.control.committed.clone().unwrap().sources;
+        let status: Vec<_> = set.values().map(|status| status[0]).collect();
+        assert_eq!(status, [Status::Live, Status::Idle]);
+    }
+}
+
+/// A child nobody comes to read holds lanes back no longer than any other source that does nothing.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_nobody_ever_claims_is_stuck_in_the_end() {
+    let mut fleet = split(Status::Live, |row| row).await;
+    fleet.tick().await;
+    tokio::time::sleep(Duration::from_secs(601)).await;
+    fleet.tick().await;
+    fleet.tick().await;
+    let set = fleet.control.committed.clone().unwrap().sources;
+    assert_eq!(set.into_iter().find(|(id, _)| id.shard.as_str().ends_with('2')).unwrap().1, [Status::Idle]);
+}
+
+/// Before its parent's END it has no watermark of its own: a source that came back at its parent's was let back behind what
+/// lanes had closed, because the parent was out, and the child's row did not say so yet.
+#[tokio::test(start_paused = true)]
+async fn no_floor_is_made_of_the_child_of_a_source_that_is_out_at_its_end() {
+    let fleet = split(Status::Idle, |row| row).await;
+    let mut rows: BTreeMap<ShardId, LeaseRow> =
+        as_they_count(&fleet.rows().await).iter().map(|row| (row.shard.clone(), row.clone())).collect();
+    assert_eq!(back::floor(&rows, 0, None), 1, "of the source that counts");
+    // Its END is cut and not settled.
+    let parent = rows.values_mut().next().unwrap();
+    parent.checkpoint = Checkpoint::TrimHorizon;
+    parent.cut.as_mut().unwrap().end = true;
+    let rows: Vec<LeaseRow> = rows.into_values().map(|row| LeaseRow { heir: false, ..row }).collect();
+    let rows = as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect();
+    assert_eq!(back::floor(&rows, 0, None), 1);
+}
