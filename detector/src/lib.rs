@@ -9,7 +9,7 @@
 //! [`feed`] names the kinds of input. Apart from these: [`series`].
 //!
 //! Limits: a pair without any record is not judged, also when it is its traffic that stopped; a lane never retires a pair.
-//! A pair takes about 5 KB of a lane's state, and about 100 bytes of every page.
+//! A pair takes 5 to 6 KB of a lane's state, and about 100 bytes of every page.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -32,7 +32,7 @@ pub use correlate::{Applied, Correlator, CorrelatorState, Order, Outcome, Place,
 pub use event::{AnomalyEvent, EventType, IncidentId, Reason, Severity, Verdict};
 pub use evidence::{Signal, Stage, StepEvidence};
 pub use feed::FeedKind;
-pub use lane::{LaneDetector, LaneState, MergeOutcome, StateError, Totals};
+pub use lane::{LaneDetector, LaneState, LaneStateV2, MergeOutcome, StateError, Totals};
 pub use pane::PaneCell;
 pub use season::{PageError, PageKey};
 pub use settings::{FalseAlarmBudget, Settings, SettingsError};

@@ -12,32 +12,25 @@ use serde::{Deserialize, Serialize};
 use crate::pane::{Counters, PaneCell, RttCell};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Stored", into = "Stored")]
 pub(crate) struct Window {
     panes: VecDeque<(i64, PaneCell)>,
     pane_s: u32,
 }
 
-/// As it is stored: with two of its sums, which older programs kept and read.
-#[derive(Serialize, Deserialize)]
-struct Stored {
+/// As version 2 of the lane state had it: with two of its sums.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct WindowV2 {
     panes: VecDeque<(i64, PaneCell)>,
-    counters: Counters,
-    rtt: RttCell,
+    #[serde(rename = "counters")]
+    _counters: Counters,
+    #[serde(rename = "rtt")]
+    _rtt: RttCell,
     pane_s: u32,
 }
 
-impl From<Stored> for Window {
-    fn from(stored: Stored) -> Self {
-        Self { panes: stored.panes, pane_s: stored.pane_s }
-    }
-}
-
-impl From<Window> for Stored {
-    fn from(window: Window) -> Self {
-        let mut sum = PaneCell::default();
-        window.panes.iter().for_each(|(_, pane)| sum.merge(pane));
-        Self { panes: window.panes, counters: sum.counters, rtt: sum.rtt, pane_s: window.pane_s }
+impl From<WindowV2> for Window {
+    fn from(old: WindowV2) -> Self {
+        Self { panes: old.panes, pane_s: old.pane_s }
     }
 }
 

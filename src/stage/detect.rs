@@ -11,7 +11,7 @@ use bytes::Bytes;
 use flowshift_consumer::commit::PageName;
 use flowshift_consumer::exchange::{LaneId, Watermarks};
 use flowshift_consumer::stage::{Reducer, StageError};
-use flowshift_detector::{FeedKind, LaneDetector, LaneState, MergeOutcome, PageKey, Settings};
+use flowshift_detector::{FeedKind, LaneDetector, LaneState, LaneStateV2, MergeOutcome, PageKey, Settings};
 use flowshift_proto::exchange::Batch;
 use flowshift_proto::reason::Reason;
 use flowshift_proto::state::{Chunk, Kind};
@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::convert::{evidence, pane};
 use crate::metrics::pipeline::PipelineMetrics;
 
-/// Version of the stored state. Version 1 had no seasons; nothing of it can be judged with, so it is refused.
-const STATE_VERSION: u32 = 2;
+/// Version of the stored state. Version 2 knew nothing of parts of the peers' flows and is taken up; version 1 had no
+/// seasons, nothing of it can be judged with, so it is refused.
+const STATE_VERSION: u32 = 3;
 const OLDEST_READABLE: u32 = 2;
 
 /// What became of the records whose account travelled with a lane.
@@ -59,7 +60,26 @@ impl LaneBody {
             let (found, oldest) = (chunk.version, OLDEST_READABLE);
             return Err(StageError::new(format!("lane state has version {found}, the oldest readable is {oldest}")));
         }
-        postcard::from_bytes(&chunk.body).map_err(|e| StageError::with("lane state", e))
+        let body = if chunk.version == OLDEST_READABLE {
+            postcard::from_bytes::<LaneBodyV2>(&chunk.body).map(Self::from)
+        } else {
+            postcard::from_bytes(&chunk.body)
+        };
+        body.map_err(|e| StageError::with("lane state", e))
+    }
+}
+
+/// A lane's state as version 2 stored it.
+#[derive(Deserialize)]
+struct LaneBodyV2 {
+    detector: LaneStateV2,
+    account: Account,
+    topology_hash: Vec<u8>,
+}
+
+impl From<LaneBodyV2> for LaneBody {
+    fn from(old: LaneBodyV2) -> Self {
+        Self { detector: old.detector.into(), account: old.account, topology_hash: old.topology_hash }
     }
 }
 

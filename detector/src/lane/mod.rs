@@ -7,10 +7,12 @@
 
 mod detector;
 mod effect;
+mod older;
 mod pair;
 mod season;
 mod state;
 mod step;
 
 pub use detector::LaneDetector;
+pub use older::LaneStateV2;
 pub use state::{FeedState, LaneState, MergeOutcome, StateError, Totals};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::{Effect, POOLED, POOLED_SIGNALS, PairRow, Signal, SignalRow, Stage};
 use crate::feed::FeedKind;
 use crate::pane::PaneCell;
-use crate::score::{ConnectTest, Judged, LatencyTest, RetransmitTest, SilenceTest, StepInput};
+use crate::score::{ConnectTest, Judged, LatencyTest, RetransmitTest, SilenceTest, Split, StepInput};
 use crate::season::{Level, Levels, Released, SlotBaseline, SlotCell};
 use crate::settings::Settings;
 use crate::topology::Pair;
@@ -40,24 +40,26 @@ pub(crate) struct PairState {
     /// The slot that is being filled.
     pub(crate) slot: SlotCell,
     /// What is usual in this slot.
-    season: Option<SlotBaseline>,
+    pub(super) season: Option<SlotBaseline>,
     pub(crate) levels: Levels,
-    first_s: Option<i64>,
+    pub(super) first_s: Option<i64>,
     /// Steps with traffic that could be judged.
-    steps: u64,
-    connect: ConnectTest,
-    retransmit: RetransmitTest,
-    latency: LatencyTest,
-    silence: SilenceTest,
-    told: [Told; SIGNALS.len()],
+    pub(super) steps: u64,
+    pub(super) connect: ConnectTest,
+    pub(super) retransmit: RetransmitTest,
+    pub(super) latency: LatencyTest,
+    pub(super) silence: SilenceTest,
+    pub(super) told: [Told; SIGNALS.len()],
     /// Faded sums of what the steps said about loss and latency, nats.
-    said: [f64; 2],
-    last_row: Option<PairRow>,
+    pub(super) said: [f64; 2],
+    pub(super) last_row: Option<PairRow>,
+    /// What the known peers' flows tell of a part of them.
+    pub(super) split: Split,
 }
 
 /// What was last said about a signal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Told {
+pub(super) struct Told {
     /// Steps for which it is still told about.
     left: u8,
     /// Seconds since it last had anything to judge.
@@ -95,7 +97,7 @@ impl PairState {
         let (mut retransmit, mut latency, mut silence) = <(Judged, Judged, Judged)>::default();
         if kind == FeedKind::Reports {
             retransmit = self.retransmit.judge(&input, slot);
-            latency = self.latency.judge(&input, slot);
+            latency = self.latency.judge(&input, slot, &mut self.split);
             silence = self.silence.judge(&input, slot);
         }
         let judged = [connect, retransmit, latency, silence];
@@ -235,7 +237,7 @@ impl PairState {
         match signal {
             Signal::Connect => self.connect.cusum.score(),
             Signal::Retransmit => self.retransmit.cusum.score(),
-            Signal::Latency => self.latency.score(),
+            Signal::Latency => self.latency.score(&self.split),
             Signal::Silence => self.silence.cusum.score(),
         }
     }

@@ -15,6 +15,7 @@ use super::StepInput;
 use super::cusum::{Cusum, Ratio};
 use super::drift::{Drift, Observed};
 use super::slow::SlowVariance;
+use super::split::Deviations;
 
 const PEERS: usize = 64;
 /// Age and flow records after which a peer is known once the pair itself is old; half the pair's age before that.
@@ -34,6 +35,13 @@ const SPREAD_RECORDS: f64 = 200.0;
 
 /// Log mean round-trip time (ln µs) of each peer of a step's sample, in its order; 0 where none was measured.
 pub(crate) type Logs = [f64; PEER_SAMPLE_SIZE];
+
+/// What a step said about the peers, for learning it afterwards.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    logs: Logs,
+    pub(crate) deviations: Deviations,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Level {
@@ -62,12 +70,12 @@ pub(crate) struct Cohort {
 
 impl Cohort {
     /// Judges one step. Call [`Cohort::learn`] afterwards when the step may be learned, with the logarithms given back.
-    pub(crate) fn judge(&mut self, input: &StepInput<'_>) -> Logs {
-        let mut logs = [0.0; PEER_SAMPLE_SIZE];
+    pub(crate) fn judge(&mut self, input: &StepInput<'_>) -> Heard {
+        let mut heard = Heard { logs: [0.0; PEER_SAMPLE_SIZE], deviations: Deviations::default() };
         let sample = &input.cell.peers;
         let first_s = *self.first_s.get_or_insert(input.start_s);
         let (mut weight, mut sum, mut known, mut all) = (0.0, 0.0, 0.0, 0.0);
-        for ((hash, counts), log_us) in sample.iter().zip(&mut logs) {
+        for ((hash, counts), log_us) in sample.iter().zip(&mut heard.logs) {
             if counts.rtt_n > 0 && counts.rtt_sum_us > 0 {
                 *log_us = (counts.rtt_sum_us as f64 / counts.rtt_n as f64).ln();
             }
@@ -78,7 +86,9 @@ impl Cohort {
             known += counts.flows as f64;
             if counts.rtt_n > 0 && counts.rtt_sum_us > 0 {
                 let n = counts.rtt_n as f64;
-                let deviation = (*log_us - level.log_us).clamp(-CLEAR, CLEAR);
+                let deviation = *log_us - level.log_us;
+                heard.deviations.add(counts.flows.min(counts.rtt_n), deviation);
+                let deviation = deviation.clamp(-CLEAR, CLEAR);
                 weight += n.min(30.0);
                 sum += n.min(30.0) * deviation;
             }
@@ -88,7 +98,7 @@ impl Cohort {
             self.known_flows += 0.1 * (known - self.known_flows);
         }
         if weight <= 0.0 {
-            return logs;
+            return heard;
         }
         self.deviation = sum / weight;
         // A few flows are no Gaussian mean: a single slow one would count too much.
@@ -109,13 +119,13 @@ impl Cohort {
             self.squares = self.squares * 0.999 + (self.deviation * self.deviation * weight).min(2.0);
             self.records = self.records * 0.999 + 1.0;
         }
-        logs
+        heard
     }
 
     /// Learns the levels of the peers seen in a step.
-    pub(crate) fn learn(&mut self, sample: &PeerSample, logs: &Logs, start_s: i64) {
+    pub(crate) fn learn(&mut self, sample: &PeerSample, heard: &Heard, start_s: i64) {
         let measured = |counts: &PeerCounts| counts.rtt_n > 0 && counts.rtt_sum_us > 0;
-        for ((hash, counts), &log_us) in sample.iter().zip(logs).filter(|((_, counts), _)| measured(counts)) {
+        for ((hash, counts), &log_us) in sample.iter().zip(&heard.logs).filter(|((_, counts), _)| measured(counts)) {
             let n = counts.rtt_n as f64;
             let fresh = || Level { first_s: start_s, last_s: start_s, flows: 0.0, log_us };
             let level = self.levels.or_insert_with(hash, fresh);
@@ -135,12 +145,22 @@ impl Cohort {
 
     /// What the known peers say, nats; `None` when too few are known to ask.
     pub(crate) fn score(&self) -> Option<f64> {
-        (self.known_share >= 0.3).then(|| self.cusum.score())
+        self.may_speak().then(|| self.cusum.score())
     }
 
     /// Whether the known peers alarm.
     pub(crate) fn alarmed(&self) -> bool {
-        self.known_share >= 0.3 && self.known_flows >= ENOUGH_TO_ALARM && self.cusum.alarmed()
+        self.may_speak() && self.known_flows >= ENOUGH_TO_ALARM && self.cusum.alarmed()
+    }
+
+    /// Whether enough of the traffic is of known peers.
+    pub(crate) fn may_speak(&self) -> bool {
+        self.known_share >= 0.3
+    }
+
+    /// Standard deviation (log) of the slow drift of the known peers' mean.
+    pub(crate) fn drift(&self) -> f64 {
+        self.slow.value(SLOW_PRIOR).sqrt()
     }
 
     /// Moves all levels to the present ones (a lasting shift became the baseline).

@@ -22,6 +22,11 @@ const SUMMED: [usize; POOLED] = [0, 1, 2, 3];
 /// Attempts after which the pair's own upper bound may exceed [`PRIOR_UPPER`].
 const OWN_HISTORY: f64 = 500.0;
 const PRIOR_UPPER: f64 = 0.01;
+/// Share of failures beyond the upper bound that is no news.
+const NULL_ADDED: f64 = 0.0003;
+/// Failures the pair's own level is worth beside the time of day: with the few attempts of a slot, the slot's own rate would
+/// be little but uncertainty.
+const OWN_EVENTS: f64 = 60.0;
 /// Correlation of failures within a step until more is known.
 const CLUMPING: f64 = 0.05;
 const NEW_NORMAL_S: i64 = 86_400;
@@ -45,7 +50,7 @@ impl ConnectTest {
         if self.rate.trials(&prior) < OWN_HISTORY {
             upper = upper.min(PRIOR_UPPER);
         }
-        let null = (1.25 * upper + 0.002).min(0.9);
+        let null = (1.25 * upper + NULL_ADDED).min(0.9);
         // A relative variance φ of the chance is a correlation of about φ·p between attempts.
         let correlation = (self.rate.dispersion(&prior) * null).clamp(1e-4, 0.3);
         let by_chance = beta_binomial(failures, attempts, null, correlation);
@@ -110,7 +115,7 @@ fn prior(class: PathClass, season: Option<&SlotBaseline>) -> Prior {
         PathClass::Edge => 5e-3,
     };
     let season = season.map_or(Counts::default(), |s| s.connects);
-    Prior { rate, events: 2.0, dispersion: CLUMPING / 0.0145, dispersion_weight: 3.0, season }
+    Prior { rate, events: 2.0, dispersion: CLUMPING / 0.0145, dispersion_weight: 3.0, own: OWN_EVENTS, season }
 }
 
 /// Logarithm of the beta-binomial probability, without the binomial coefficient (it cancels in ratios).

@@ -63,7 +63,13 @@ pub(crate) struct Marks {
 
 /// What was computed before and still holds. It says nothing of its own, so all are equal.
 #[derive(Debug, Clone)]
-struct Kept<T>(OnceLock<T>);
+pub(crate) struct Kept<T>(OnceLock<T>);
+
+impl<T> Kept<T> {
+    pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        self.0.get_or_init(make)
+    }
+}
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
@@ -163,7 +169,7 @@ impl Histogram {
 
     /// The marks, computed once for a distribution that does not change.
     pub(crate) fn marks(&self) -> Marks {
-        *self.marks.0.get_or_init(|| {
+        *self.marks.get_or_init(|| {
             let far = self.quantile(0.99) + FAR_BINS;
             Marks { p90: self.quantile(0.9), far, beyond: self.above(far) }
         })

@@ -2,7 +2,8 @@
 //!
 //! For: shifts of the whole distribution, of its tail, and of a part of the flows (one of several parallel paths).
 //! Not for: a falling minimum, which is never a fault, and single outliers, which no step lets through alone.
-//! Method: three views of the ranks in the usual distribution (see `ranks`); the known peers must confirm. Usual is what
+//! Method: three views of the ranks in the usual distribution (see `ranks`); the known peers must confirm, or a part of
+//! their flows alarms by itself (see `split`). Usual is what
 //! the season says, or what the last hours were while there is no history.
 
 use serde::{Deserialize, Serialize};
@@ -17,12 +18,17 @@ use super::histogram::{Histogram, bin_us};
 use super::probation::Probation;
 use super::ranks::{ALTERNATIVES, RANK_SLOW_PRIOR, RANKS, TAIL_VARIANCE, Views, ratios, summed};
 use super::slow::SlowVariance;
+use super::split::Split;
 use super::{Judged, LEARN_LIMIT, StepInput};
 
 /// Nats with which the histogram confirms an alarm of the known peers, and they one of the histogram. They must be surer:
 /// new clients fill the histogram with far round trips, and the peers' noise would let them pass.
 const HISTOGRAM_CONFIRMS: f64 = 4.0;
 const PEERS_CONFIRM: f64 = 6.0;
+/// The same for an alarm by a part of the peers' flows, and nats from which that part counts as the peers' word: a drift
+/// of all flows lends it a few.
+const PART_CONFIRMED: f64 = 0.5;
+const PART_COUNTS: f64 = 10.0;
 /// Samples needed before anything is judged.
 const LEAST_BASELINE: f64 = 20.0;
 /// Samples of the season from which it is the baseline, and how many the last hours are worth beside it.
@@ -61,13 +67,14 @@ struct Held {
 }
 
 impl LatencyTest {
-    pub(crate) fn judge(&mut self, input: &StepInput<'_>, slot: &mut SlotCell) -> Judged {
+    pub(crate) fn judge(&mut self, input: &StepInput<'_>, slot: &mut SlotCell, split: &mut Split) -> Judged {
         let step = Histogram::of(&input.cell.rtt);
         if step.total() <= 0.0 {
             return Judged::default();
         }
         let mut judged = Judged { judged: true, ..Judged::default() };
-        let logs = self.cohort.judge(input);
+        let heard = self.cohort.judge(input);
+        split.judge(input, &heard.deviations, self.cohort.drift());
         let mut drift = std::mem::take(&mut self.drift);
         let base = self.usual(input.season);
         if base.total() >= LEAST_BASELINE {
@@ -75,17 +82,22 @@ impl LatencyTest {
             let ratios = ratios(input, step.total(), &views, &mut drift, &self.cusum);
             self.drift = drift;
             self.cusum.step(&ratios, input.threshold, input.start_s);
-            let peers = self.cohort.score().unwrap_or(f64::INFINITY);
+            let peers = self.peers_say(split).unwrap_or(f64::INFINITY);
             let (by_ranks, by_peers) = (self.cusum.alarmed(), self.cohort.alarmed());
-            let confirmed = by_ranks && peers >= PEERS_CONFIRM || by_peers && self.cusum.score() >= HISTOGRAM_CONFIRMS;
-            self.confirmed = (by_ranks || by_peers) && (self.confirmed || confirmed);
+            let by_part = self.cohort.may_speak() && split.alarmed();
+            let score = self.cusum.score();
+            let confirmed = by_ranks && peers >= PEERS_CONFIRM
+                || by_peers && score >= HISTOGRAM_CONFIRMS
+                || by_part && score >= PART_CONFIRMED;
+            self.confirmed = (by_ranks || by_peers || by_part) && (self.confirmed || confirmed);
             judged.pooled = summed(&ratios, &views);
             let block = input.steps_per_block();
             // Also what is not learned: leaving out its own excursions, a drift would look smaller and smaller.
             self.rank_slow.add_unusual(views.rank, views.rank_sampling, block, RANK_SLOW_PRIOR);
-            if self.cusum.score() > LEARN_LIMIT {
+            if self.cusum.score() > LEARN_LIMIT || self.confirmed {
+                split.distrust();
                 slot.rtt.held.put_all(&step);
-                judged.new_normal = self.hold(input, &step, views.rank);
+                judged.new_normal = self.hold(input, &step, views.rank, split);
                 return judged;
             }
             self.tail_slow.add(views.tail_share - 0.1, TAIL_VARIANCE / step.total(), block, 0.01);
@@ -101,7 +113,8 @@ impl LatencyTest {
                 self.base.learn(&learned, 1.0);
             }
         }
-        self.cohort.learn(&input.cell.peers, &logs, input.start_s);
+        split.learn(&heard.deviations);
+        self.cohort.learn(&input.cell.peers, &heard, input.start_s);
         judged
     }
 
@@ -123,7 +136,7 @@ impl LatencyTest {
 
     /// Follows a stretch that is not learned; says since when it has lasted once it is stable, and is the baseline from
     /// now on.
-    fn hold(&mut self, input: &StepInput<'_>, step: &Histogram, rank: f64) -> Option<i64> {
+    fn hold(&mut self, input: &StepInput<'_>, step: &Histogram, rank: f64, split: &mut Split) -> Option<i64> {
         let fresh = || Held { since_s: input.start_s, block_s: input.start_s, ..Held::default() };
         self.waiting.clear();
         let held = self.held.get_or_insert_with(fresh);
@@ -147,17 +160,24 @@ impl LatencyTest {
         self.confirmed = false;
         self.cohort.rebase();
         self.drift.reset();
+        split.reset();
         Some(since_s)
     }
 
+    /// What the known peers say, of all their flows or surely of a part of them, nats; `None`: too few are known to ask.
+    fn peers_say(&self, split: &Split) -> Option<f64> {
+        let part = Some(split.score()).filter(|&part| part >= PART_COUNTS).unwrap_or_default();
+        self.cohort.score().map(|all| all.max(part))
+    }
+
     /// The score after the gate: without the known peers' word it stays below what opens or joins an incident.
-    pub(crate) fn score(&self) -> f64 {
+    pub(crate) fn score(&self, split: &Split) -> f64 {
         let score = self.cusum.score();
-        let either = score.max(self.cohort.score().unwrap_or_default());
+        let peers = self.peers_say(split);
         if self.confirmed {
-            return either;
+            return score.max(peers.unwrap_or_default());
         }
-        let both = self.cohort.score().map_or(score, |peers| peers.min(score));
+        let both = peers.map_or(score, |peers| peers.min(score));
         score.min(both.max(LEARN_LIMIT))
     }
 

@@ -13,12 +13,14 @@ mod cusum;
 mod drift;
 mod histogram;
 mod latency;
+mod mixture;
 mod probation;
 mod ranks;
 mod rate;
 mod retransmit;
 mod silence;
 mod slow;
+mod split;
 
 pub(crate) use connect::ConnectTest;
 pub(crate) use histogram::Histogram;
@@ -26,6 +28,7 @@ pub(crate) use latency::LatencyTest;
 pub(crate) use rate::Counts;
 pub(crate) use retransmit::RetransmitTest;
 pub(crate) use silence::SilenceTest;
+pub(crate) use split::Split;
 
 use crate::evidence::{POOLED, Stage};
 use crate::pane::PaneCell;

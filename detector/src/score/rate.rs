@@ -18,9 +18,9 @@ const LONG_S: f64 = 172_800.0;
 const SHORT_S: f64 = 3_600.0;
 /// Time that leaves the waiting room together, s.
 const BLOCK_S: f64 = 300.0;
-/// Events the long horizon is worth to the short one and to the time of day.
+/// Events the long horizon is worth to the short one and, usually, to the time of day.
 const SHORT_PRIOR_EVENTS: f64 = 10.0;
-const SEASON_PRIOR_EVENTS: f64 = 10.0;
+pub(crate) const SEASON_PRIOR_EVENTS: f64 = 10.0;
 
 /// Weighted events among trials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub(crate) struct Prior {
     pub(crate) dispersion: f64,
     /// Steps (in units of squared expected events) the dispersion is worth.
     pub(crate) dispersion_weight: f64,
+    /// Events the pair's own level is worth beside what was usual at this time of day.
+    pub(crate) own: f64,
     /// What was usual at this time of day; empty without history.
     pub(crate) season: Counts,
 }
@@ -107,13 +109,13 @@ impl Rate {
         if prior.season.trials <= 0.0 {
             return own;
         }
-        (prior.season.events + SEASON_PRIOR_EVENTS) / (prior.season.trials + SEASON_PRIOR_EVENTS / own)
+        (prior.season.events + prior.own) / (prior.season.trials + prior.own / own)
     }
 
     /// Events behind the mean.
     fn behind(&self, prior: &Prior) -> f64 {
         let own = self.long.events + prior.events;
-        if prior.season.trials <= 0.0 { own } else { prior.season.events + own.min(SEASON_PRIOR_EVENTS) }
+        if prior.season.trials <= 0.0 { own } else { prior.season.events + own.min(prior.own) }
     }
 
     /// The most events of a step that are learned; beyond, a burst would become the level.
@@ -184,6 +186,7 @@ mod tests {
         events: 3.0,
         dispersion: 0.3,
         dispersion_weight: 20.0,
+        own: SEASON_PRIOR_EVENTS,
         season: Counts { events: 0.0, trials: 0.0 },
     };
 

@@ -12,7 +12,7 @@ use crate::season::{SlotBaseline, SlotCell, Tally};
 use crate::topology::PathClass;
 
 use super::cusum::{Cusum, Ratio};
-use super::rate::{Counts, Prior, Rate, bounded, count_ratio, share_ratio};
+use super::rate::{Counts, Prior, Rate, SEASON_PRIOR_EVENTS, bounded, count_ratio, share_ratio};
 use super::{Judged, LEARN_LIMIT, StepInput};
 
 /// Added loss that is looked for, largest first.
@@ -131,7 +131,7 @@ fn segment_prior(class: PathClass, season: Option<&SlotBaseline>) -> Prior {
         PathClass::Edge => 2e-3,
     };
     let season = season.map_or(Counts::default(), |s| s.segments);
-    Prior { rate, events: 3.0, dispersion: 0.3, dispersion_weight: 50.0, season }
+    Prior { rate, events: 3.0, dispersion: 0.3, dispersion_weight: 50.0, own: SEASON_PRIOR_EVENTS, season }
 }
 
 /// Retransmissions come in clumps: the number on one flow is taken as gamma-mixed, so that the chance of at least one
@@ -141,5 +141,5 @@ fn flow_prior(class: PathClass, segments_per_flow: f64, season: Option<&SlotBase
     let mean = segment_prior(class, None).rate * segments_per_flow;
     let rate = (1.0 - (1.0 + mean / CLUMPING).powf(-CLUMPING)).clamp(1e-4, 0.5);
     let season = season.map_or(Counts::default(), |s| s.marked);
-    Prior { rate, events: 1.0, dispersion: 0.05, dispersion_weight: 50.0, season }
+    Prior { rate, events: 1.0, dispersion: 0.05, dispersion_weight: 50.0, own: SEASON_PRIOR_EVENTS, season }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::season::{SlotCell, Tally};
 
 use super::cusum::{Cusum, Ratio};
-use super::rate::{Counts, Prior, Rate, bounded, count_ratio};
+use super::rate::{Counts, Prior, Rate, SEASON_PRIOR_EVENTS, bounded, count_ratio};
 use super::{Judged, LEARN_LIMIT, StepInput};
 
 /// Shares of the expected flows that are looked for, each with the timeouts per flow that come with it.
@@ -92,5 +92,5 @@ impl SilenceTest {
 
 fn prior(input: &StepInput<'_>) -> Prior {
     let season = input.season.map_or(Counts::default(), |season| season.timeouts);
-    Prior { rate: 5e-3, events: 2.0, dispersion: 0.5, dispersion_weight: 20.0, season }
+    Prior { rate: 5e-3, events: 2.0, dispersion: 0.5, dispersion_weight: 20.0, own: SEASON_PRIOR_EVENTS, season }
 }

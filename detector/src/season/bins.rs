@@ -19,6 +19,16 @@ impl Bins {
         self.counts.is_empty()
     }
 
+    /// Sum of all counts, saturating.
+    pub(crate) fn total(&self) -> u32 {
+        self.counts.iter().fold(0, |sum, &count| sum.saturating_add(count))
+    }
+
+    /// Halves every count, rounding up: what was seen once is not forgotten by it.
+    pub(crate) fn halve(&mut self) {
+        self.counts.iter_mut().for_each(|count| *count = count.div_ceil(2));
+    }
+
     pub(crate) fn put(&mut self, bin: i32, count: u32) {
         let Ok(bin) = i16::try_from(bin) else { return };
         if count == 0 {

@@ -16,6 +16,7 @@ mod shelf;
 
 pub use page::{PageError, PageKey};
 
+pub(crate) use bins::Bins;
 pub(crate) use cell::{Released, SlotCell, Tally};
 pub(crate) use page::SlotPage;
 pub(crate) use pool::{Level, Levels, Past, SlotBaseline};
