@@ -71,6 +71,23 @@ fn new_far_clients_are_no_latency_incident() {
 }
 
 #[test]
+fn three_flows_in_ten_that_take_twice_as_long_are_found_by_what_their_peers_usually_take() {
+    // Near and far peers: among their round trips a doubled one is nothing unusual.
+    let thin = Weather { flows: 6.0, apart: 0.1, ..FAIR };
+    let mut panes = traffic(19, 3 * QUIET + 50, |i, _, step| match (i, during(step - 2 * QUIET, 40)) {
+        (3, true) => Weather { doubled: 0.3, ..thin },
+        _ => thin,
+    });
+    let hit = traffic::pairs()[3].clone();
+    panes.retain(|(_, pair, _)| *pair == hit);
+    let run = run(&panes);
+    let opened = of_type(&run.events, EventType::Opened);
+    assert_eq!(opened.len(), 1, "{:#?}", run.events.iter().map(|e| &e.summary).collect::<Vec<_>>());
+    assert_eq!(opened[0].signal, Signal::Latency);
+    assert!(opened[0].at <= START_S + (3 * QUIET + 40) * STEP_S, "while it lasts");
+}
+
+#[test]
 fn a_slower_path_between_two_zones_is_one_incident_of_the_provider() {
     let run = run(&traffic(5, QUIET + 40, |_, pair, step| match (on_az_path(pair), during(step, 25)) {
         (true, true) => Weather { slower: 1.25, ..FAIR },

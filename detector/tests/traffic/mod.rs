@@ -29,10 +29,23 @@ pub(crate) struct Weather {
     pub(crate) truncated: bool,
     /// Share of the flows that are gone without a trace; as many of the rest time out.
     pub(crate) gone: f64,
+    /// Share of the flows whose round-trip times are twice as long.
+    pub(crate) doubled: f64,
+    /// How much farther each of the twelve peers is than the one before (log).
+    pub(crate) apart: f64,
 }
 
-pub(crate) const FAIR: Weather =
-    Weather { flows: 40.0, loss: 0.0, slower: 1.0, failing: 0.0, new_clients: 0.0, truncated: false, gone: 0.0 };
+pub(crate) const FAIR: Weather = Weather {
+    flows: 40.0,
+    loss: 0.0,
+    slower: 1.0,
+    failing: 0.0,
+    new_clients: 0.0,
+    truncated: false,
+    gone: 0.0,
+    doubled: 0.0,
+    apart: 0.0,
+};
 
 /// Directed pairs between six subnets in three zones; the first is in one zone.
 pub(crate) fn pairs() -> Vec<Pair> {
@@ -60,8 +73,9 @@ pub(crate) fn cell(rng: &mut StdRng, weather: &Weather) -> PaneCell {
         let segments = rng.random_range(10..80u64);
         let again = poisson(rng, segments as f64 * (2e-4 + weather.loss)).min(segments);
         let noise: f64 = (0..4).map(|_| rng.random_range(-0.15..0.15)).sum();
-        let far = if fresh { 2.5 } else { 1.0 + 0.02 * peer as f64 };
-        let rtt_us = (800.0 * far * weather.slower * noise.exp()) as u64;
+        let far = if fresh { 2.5 } else { (1.0 + 0.02 * peer as f64) * (weather.apart * peer as f64).exp() };
+        let path = if weather.doubled > 0.0 && rng.random_bool(weather.doubled) { 2.0 } else { 1.0 };
+        let rtt_us = (800.0 * far * path * weather.slower * noise.exp()) as u64;
         let c = &mut cell.counters;
         c.flows += 1;
         c.segments += segments;
