@@ -1,5 +1,7 @@
 //! The wiring of a job: which stage reads which stream, with what settings. Read [`run`] to see the data's whole way.
 
+mod outlets;
+
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -15,26 +17,26 @@ use flowshift_consumer::run::{
 };
 use flowshift_consumer::table::aws::DynamoTable;
 use flowshift_detector::Settings;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use outlets::endpoint;
+
 use crate::aws::Clients;
 use crate::config::{
-    Config, CrcMismatchPolicy, FetchMode, InputSettings, JobName, KplOutOfRange, SecretSource, StartAt,
-    StateMismatchPolicy, Webhook,
+    Config, CrcMismatchPolicy, FetchMode, InputSettings, JobName, KplOutOfRange, StartAt, StateMismatchPolicy,
 };
 use crate::metrics::Metrics;
 use crate::stage::aggregate::Aggregate;
-use crate::stage::correlate::{Correlate, Deliveries, Outlet, Printer, skip_records};
+use crate::stage::correlate::{Correlate, Printer, skip_records};
 use crate::stage::detect::{Detect, Seed};
 use crate::stage::rules;
-use crate::webhook::{Deliverer, Endpoint, Gate, Secrets};
+use crate::webhook::Switches;
+use outlets::Outlets;
 
 /// Feed kinds of a job: reports and flow logs.
 pub const KINDS: u8 = 2;
-/// Events waiting for the deliverer.
-const QUEUE: usize = 256;
 
 /// Which stages a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -68,6 +70,8 @@ pub struct Job {
     pub deliver: bool,
     /// Whether this is the job's only process.
     pub alone: bool,
+    /// Where the endpoints of its webhooks are shown, and enabled again.
+    pub switches: Switches,
 }
 
 impl std::fmt::Debug for Job {
@@ -206,71 +210,6 @@ fn worker_name() -> String {
     format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())
 }
 
-/// Makes an outlet for each owner of the evidence stream's lease.
-struct Outlets {
-    printer: Option<Printer>,
-    webhooks: Vec<Webhook>,
-    metrics: Metrics,
-    failover: std::time::Duration,
-}
-
-impl Outlets {
-    fn new(job: &Job) -> anyhow::Result<Self> {
-        let webhooks = if job.deliver { job.config.webhooks.as_slice() } else { &[] };
-        // Made once at the start, so that a missing secret is told now and not with the first incident.
-        for webhook in webhooks {
-            endpoint(webhook)?;
-        }
-        Ok(Self {
-            printer: job.printer.clone(),
-            webhooks: webhooks.to_vec(),
-            metrics: job.metrics.clone(),
-            failover: job.config.engine.failover.get(),
-        })
-    }
-
-    /// An outlet whose deliveries stop with the lease.
-    fn open(&self, renewed: watch::Receiver<Option<Instant>>, lost: CancellationToken) -> Outlet {
-        if self.webhooks.is_empty() {
-            return Outlet::new(self.printer.clone(), None);
-        }
-        let longest = self.webhooks.iter().map(|w| w.timeout).max().unwrap_or_default();
-        let gate = Gate::renewal(renewed, self.failover.saturating_sub(longest));
-        let endpoints: Result<Vec<_>, _> = self.webhooks.iter().map(endpoint).collect();
-        let deliverer = endpoints.and_then(|e| Ok(Deliverer::new(e, self.metrics.webhook.clone())?));
-        let deliverer = match deliverer {
-            Ok(deliverer) => deliverer,
-            Err(error) => {
-                // The same endpoints were made at the start: a secret has gone since. What is due stays in the outbox.
-                tracing::error!(error = format!("{error:#}"), "webhooks cannot be delivered by this owner");
-                return Outlet::held(self.printer.clone());
-            }
-        };
-        let (queue, entries) = mpsc::channel(QUEUE);
-        let (done, outcomes) = mpsc::channel(QUEUE);
-        let drain = deliverer.drain_handle();
-        tokio::spawn(deliverer.run(entries, done, gate, lost));
-        Outlet::new(self.printer.clone(), Some(Deliveries { queue, outcomes, drain }))
-    }
-}
-
-fn secrets(webhook: &Webhook) -> anyhow::Result<Secrets> {
-    let read = match &webhook.secret {
-        SecretSource::File(path) => Secrets::from_file(path),
-        SecretSource::Env(name) => Secrets::from_env(name),
-    };
-    read.with_context(|| format!("secret of webhook {}", webhook.name))
-}
-
-/// The endpoint of a configured webhook.
-///
-/// # Errors
-/// Its secret is missing, or its address forbidden.
-pub fn endpoint(webhook: &Webhook) -> anyhow::Result<Endpoint> {
-    let endpoint = Endpoint::new(&webhook.name, webhook.url.as_str(), secrets(webhook)?)?;
-    Ok(endpoint.with_timeout(webhook.timeout)?.with_max_age(webhook.max_age)?.with_muted(webhook.muted))
-}
-
 /// Names and values of the tables a job's state is in.
 pub fn tables(config: &Config) -> Tables {
     Tables::new(config.job.as_str())
@@ -283,42 +222,6 @@ pub fn tables(config: &Config) -> Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// It counted as delivered what nobody had sent, because there was no deliverer to wait for.
-    #[tokio::test]
-    async fn an_owner_whose_secret_is_gone_holds_what_is_due_and_the_next_owner_that_has_it_sends() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("secret");
-        let webhook = Webhook {
-            name: "ops".into(),
-            url: "http://127.0.0.1:9/hook".parse().unwrap(),
-            secret: SecretSource::File(file.clone()),
-            timeout: std::time::Duration::from_secs(1),
-            max_age: std::time::Duration::from_secs(60),
-            muted: false,
-        };
-        let metrics = Metrics::new().unwrap();
-        let outlets =
-            Outlets { printer: None, webhooks: vec![webhook], metrics, failover: std::time::Duration::from_secs(10) };
-        let event = serde_json::json!({
-            "id": "evt_1", "incident": "inc", "sequence": 1, "kind": "opened", "event": "{}", "body": "{}",
-            "created_ms": 0, "printed": false, "delivered": false,
-        });
-        let outbox = serde_json::json!({ "entries": [event], "open": ["inc"], "dropped": 0 });
-        let mut outbox: crate::stage::correlate::Outbox = serde_json::from_value(outbox).unwrap();
-        outbox.commit();
-        let (renewed, owner) = watch::channel(None);
-        let mut without = outlets.open(owner, CancellationToken::new());
-        without.send(&mut outbox);
-        without.collect(&mut outbox);
-        assert!(!outbox.is_delivered(), "{:?}", outbox.entries());
-
-        std::fs::write(&file, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n").unwrap();
-        let mut with = outlets.open(renewed.subscribe(), CancellationToken::new());
-        with.send(&mut outbox);
-        assert!(!outbox.is_delivered(), "not before the receiver has it");
-        assert!(format!("{with:?}").contains("handed: 1"), "{with:?}");
-    }
 
     #[test]
     fn a_job_cannot_start_at_a_time_that_is_to_come() {

@@ -4,6 +4,7 @@ mod backtest;
 mod explain;
 mod incidents;
 mod leases;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use backtest::Backtest;
 pub use explain::Explain;
 pub use incidents::{Door, End, IncidentsCommand, MuteScope, Said, SignalName, Speaker};
 pub use leases::{Decide, LeasesCommand, LeasesList, LeasesRelease, ResolveCommand, ResolveSkip};
+pub use webhook::{Verify, WebhookCommand};
 
 /// Did the network between these two subnets just get worse, how sure are we, and whose fault is it?
 #[derive(Debug, Parser)]
@@ -56,7 +58,7 @@ pub enum Command {
     /// Check, show or describe the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Try out webhooks
+    /// Try out webhooks, check a received one, enable one that was disabled
     #[command(subcommand)]
     Webhook(WebhookCommand),
     /// See and mend who reads which shard, and how far it is
@@ -217,20 +219,6 @@ pub enum ConfigCommand {
     Schema,
     /// Print a settings file with every key at its default
     Example,
-}
-
-/// `flowshift webhook …`
-#[derive(Debug, Subcommand)]
-pub enum WebhookCommand {
-    /// Post a signed test event to every configured webhook
-    Test {
-        /// Settings.
-        #[command(flatten)]
-        settings: Settings,
-        /// Print the outcomes as JSON
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// Which job a command looks at.

@@ -24,6 +24,7 @@ use crate::config::{Config, Override, Settings};
 use crate::embedded::Embedded;
 use crate::metrics::Metrics;
 use crate::telemetry;
+use crate::webhook::Switches;
 
 pub(super) async fn run(args: Local) -> Result<(), Failure> {
     let collect = args.collect.map(|a| Override::new("--collect", "collect.listen", a.to_string()));
@@ -38,7 +39,8 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
     let embedded = Embedded::start(&args.data_dir).await?;
     let clients = Clients::embedded(embedded.endpoints()).await.counted(&metrics.engine);
     Embedded::create_streams(&clients, &config.streams).await?;
-    let operator = Operator::open(&config, &clients, &metrics).map_err(Failure::usage)?;
+    let switches = Switches::default();
+    let operator = Operator::open(&config, &clients, &metrics, &switches).map_err(Failure::usage)?;
     let admin = services::admin(&config, &metrics, &health, Some(operator)).await?;
     let leave = CancellationToken::new();
     let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
@@ -78,6 +80,7 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
         printer: Some(Arc::new(move |event: &str| print_line(&if json { event.to_owned() } else { sentence(event) }))),
         deliver: true,
         alone: true,
+        switches,
     };
     let running = tokio::spawn(app::run(job, leave.clone(), end_input));
     let Some(door) = door else {

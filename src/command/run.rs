@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::stage::correlate::Printer;
 use crate::telemetry;
+use crate::webhook::Switches;
 
 pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let loaded = load(&Settings::default(), &args.settings, Vec::new())?;
@@ -29,7 +30,8 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let health = Health::new();
     let leave = services::signals()?;
     let clients = Clients::connect(&config.aws).await.counted(&metrics.engine);
-    let operator = Operator::open(&config, &clients, &metrics).map_err(Failure::usage)?;
+    let switches = Switches::default();
+    let operator = Operator::open(&config, &clients, &metrics, &switches).map_err(Failure::usage)?;
     let admin = services::admin(&config, &metrics, &health, Some(operator)).await?;
     let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
     health.mark_started();
@@ -44,6 +46,7 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
         printer,
         deliver: !args.dry_run,
         alone: false,
+        switches,
     };
     // Streams of a live network do not end, unless they are said to.
     let (ends, end_input) = watch::channel(None);

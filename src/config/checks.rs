@@ -190,7 +190,9 @@ impl Checks<'_> {
         let longest = engine.failover.get().saturating_sub(engine.renewal.get()).saturating_sub(Duration::from_secs(1));
         let mut webhooks: Vec<Webhook> = Vec::new();
         for (index, raw) in settings.webhooks.iter().enumerate() {
-            let Some(webhook) = Webhook::check(index, raw, longest, self.origins, &mut self.problems) else {
+            let Some(webhook) =
+                Webhook::check(index, &settings.job.name, raw, longest, self.origins, &mut self.problems)
+            else {
                 continue;
             };
             if webhooks.iter().any(|other| other.name == webhook.name) {

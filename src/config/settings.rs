@@ -13,9 +13,11 @@ use super::Span;
 
 mod input;
 mod start;
+mod webhook;
 
 pub use input::{FetchMode, InputFormat, InputSettings, KplOutOfRange};
 pub use start::StartAt;
+pub use webhook::WebhookSettings;
 
 /// Settings of flowshift.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -272,43 +274,6 @@ pub struct AdminSettings {
 impl Default for AdminSettings {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)), token_file: None, token_env: None }
-    }
-}
-
-/// `[[webhooks]]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct WebhookSettings {
-    /// Name in metrics and logs, unique; 1 to 64 letters, digits, `_`, `.` or `-`. Not set: `webhook-<n>`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Where to POST: an `http://` or `https://` URL without user name or password.
-    pub url: String,
-    /// File that holds the signing secret (`whsec_...`). Exactly one of `secret_file` and `secret_env`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_file: Option<PathBuf>,
-    /// Environment variable that holds the signing secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_env: Option<String>,
-    /// How long one request may take; at most `engine.failover` - `engine.renewal` - 1 s.
-    pub timeout: Span,
-    /// A delivery that failed for this long is given up, and counted.
-    pub max_age: Span,
-    /// Whether events of muted incidents are posted as well; they carry `muted`.
-    pub muted: bool,
-}
-
-impl Default for WebhookSettings {
-    fn default() -> Self {
-        Self {
-            name: None,
-            url: String::new(),
-            secret_file: None,
-            secret_env: None,
-            timeout: Span::secs(5),
-            max_age: Span::secs(24 * 3600),
-            muted: false,
-        }
     }
 }
 

@@ -4,11 +4,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use flowshift_proto::anomaly::Severity;
+
 use proptest::prelude::*;
 
 use flowshift_consumer::exchange::ShardCounts;
 
 use super::*;
+use crate::webhook::SubnetWish;
 
 fn sources(file: &str, env: &[(&str, &str)], flags: &[(&str, &str, &str)]) -> Sources {
     Sources {
@@ -89,8 +92,26 @@ fn webhooks_can_be_set_by_any_layer() {
     let loaded = loaded(HOOK, &env, &[("--webhook-secret-file", "webhooks.1.secret_file", "t")]);
     let [first, second] = loaded.config.webhooks.as_slice() else { panic!("two webhooks") };
     assert_eq!((first.name.as_str(), first.timeout), ("webhook-1", Duration::from_secs(2)));
-    assert_eq!(first.secret, SecretSource::File("s".into()));
+    assert_eq!(first.secret, Some(SecretSource::File("s".into())));
     assert_eq!((second.url.as_str(), second.max_age), ("http://127.0.0.1:9/x", Duration::from_secs(86_400)));
+}
+
+#[test]
+fn a_webhook_s_format_brings_its_address_and_pace_and_its_filter_is_read_from_any_layer() {
+    let file = "[[webhooks]]\nformat = \"pagerduty\"\nsecret_file = \"k\"\nmin_severity = \"s2\"\n\
+                [[webhooks]]\nformat = \"slack\"\nsecret_env = \"URL\"\nsubnets = [\"subnet-a\", \"10.0.0.0/8\"]\n\
+                [[webhooks]]\nformat = \"alertmanager\"\nurl = \"http://127.0.0.1:9093/api/v2/alerts\"\nretry = [\"1s\"]\n";
+    let env = [("FLOWSHIFT__WEBHOOKS__0__SIGNALS", "[\"latency\"]"), ("FLOWSHIFT__WEBHOOKS__2__AZS", "[\"use1-az1\"]")];
+    let webhooks = loaded(file, &env, &[]).config.webhooks;
+    let [pager, slack, alerts] = webhooks.as_slice() else { panic!("three webhooks") };
+    assert_eq!(pager.url.as_str(), "https://events.pagerduty.com/v2/enqueue");
+    assert_eq!((pager.filter.min_severity, pager.filter.signals.len()), (Some(Severity::S2), 1));
+    assert_eq!((slack.min_interval, pager.min_interval), (Duration::from_secs(1), Duration::ZERO));
+    let range = SubnetWish::Range("10.0.0.0/8".parse().unwrap());
+    assert_eq!(slack.filter.subnets, [SubnetWish::Id("subnet-a".into()), range]);
+    assert_eq!((&alerts.secret, alerts.retry.delay(3, 0.5)), (&None, Duration::from_secs(1)));
+    assert!(alerts.filter.azs.contains("use1-az1"));
+    assert!(errors("[[webhooks]]\nformat = \"teams\"\n", &[], &[]).contains("webhooks.0.format"));
 }
 
 #[test]
@@ -206,6 +227,21 @@ fn cross_checks_name_both_keys() {
         ("[[webhooks]]\nurl = \"ftp://a/\"\nsecret_env = \"S\"\n", "webhooks.0.url: `ftp://a/` cannot be posted to"),
         ("[[webhooks]]\nurl = \"http://a/\"\n", "webhooks.0.secret_file: no signing secret"),
         ("[[webhooks]]\nsecret_env = \"S\"\n", "webhooks.0.url: is missing"),
+        ("[[webhooks]]\nformat = \"pagerduty\"\n", "webhooks.0.secret_file: no routing key"),
+        ("[[webhooks]]\nformat = \"slack\"\n", "webhooks.0.url: is missing"),
+        (
+            "[[webhooks]]\nformat = \"slack\"\nurl = \"http://a/\"\nsecret_env = \"S\"\n",
+            "webhooks.0.url: is set beside a secret that holds it",
+        ),
+        (
+            "[[webhooks]]\nurl = \"http://a/\"\nsecret_env = \"S\"\nretry = []\n",
+            "webhooks.0.retry: schedule has no step",
+        ),
+        (
+            "[[webhooks]]\nurl = \"http://a/\"\nsecret_env = \"S\"\nsubnets = [\"10.0.0.0/33\"]\n",
+            "webhooks.0.subnets: `10.0.0.0/33` is neither a subnet's id nor a range",
+        ),
+        ("[[webhooks]]\nurl = \"http://a/\"\nsecret_env = \"S\"\nlink = \"x\"\n", "webhooks.0.link: is no http://"),
     ] {
         let text = errors(file, &[], &[]);
         assert!(text.contains(part), "{file}\n{part}\n{text}");

@@ -11,8 +11,9 @@ use super::register::{MetricsError, Registrar};
 pub const ATTEMPTS: [&str; 8] =
     ["ok", "throttled", "refused", "gone", "redirect", "timeout", "unreachable", "unsendable"];
 
-/// How an entry ended at one endpoint; muted: its incident was, and the endpoint does not ask for such.
-pub const DELIVERIES: [&str; 5] = ["delivered", "muted", "expired", "disabled", "unsendable"];
+/// How an entry ended at one endpoint; muted: its incident was, and the endpoint does not ask for such; filtered: the
+/// endpoint's filter leaves it out; superseded: a later update of its incident took its place while it waited.
+pub const DELIVERIES: [&str; 7] = ["delivered", "muted", "filtered", "superseded", "expired", "disabled", "unsendable"];
 
 /// Counts of the deliverer.
 #[derive(Debug, Clone)]
@@ -60,7 +61,7 @@ impl WebhookMetrics {
             )?,
             disabled: r.int_gauges(
                 "flowshift_webhook_endpoint_disabled",
-                "1 when an endpoint answered 410 and gets nothing more until a restart.",
+                "1 when an endpoint answered 410 and gets nothing more until it is enabled or its worker starts anew.",
                 &["endpoint"],
             )?,
             attempt_seconds: r.seconds_by(

@@ -3,12 +3,15 @@
 //! 2xx is success and 410 the receiver's word that it wants nothing more; everything else, redirects included, is a failure
 //! that is tried again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP};
 
+use super::format::{Context, Rendered, render, render_again};
+use super::key::Key;
 use super::{Delivery, Endpoint, Reply, Request, TransportError};
 
 /// How one request to a receiver ended.
@@ -92,20 +95,74 @@ impl Attempt {
     }
 }
 
-/// The signed request for an entry, or why there can be none.
-pub(super) fn request(endpoint: &Endpoint, delivery: &Delivery, now_ms: i64) -> Result<Request, Attempt> {
-    let unsendable = |what: &str| Attempt::Unsendable(what.to_owned());
-    let timestamp = now_ms.div_euclid(1_000);
-    let signature =
-        endpoint.secrets.sign(&delivery.id, timestamp, &delivery.body).map_err(|_| unsendable("body is not UTF-8"))?;
-    let id = HeaderValue::from_str(&delivery.id).map_err(|_| unsendable("id is not visible ASCII"))?;
-    let signature = HeaderValue::from_str(&signature).map_err(|_| unsendable("signature is not visible ASCII"))?;
+/// What an endpoint knows of an entry's incident already.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// Nothing of this opening.
+    pub(super) first: bool,
+    /// The entry it was given last, where the format needs it.
+    pub(super) before: Option<Arc<Delivery>>,
+}
+
+/// The request for an entry, or why there can be none.
+pub(super) async fn request(
+    endpoint: &Endpoint,
+    delivery: &Delivery,
+    known: &Known,
+    now_ms: i64,
+) -> Result<Request, Attempt> {
+    let key = endpoint.keys.current(endpoint.name()).await;
+    let before = known.before.as_deref().and_then(|before| before.event.as_deref());
+    let context = Context { first: known.first, before, ..context(endpoint, &key, now_ms) };
+    let rendered = render(endpoint.format(), delivery, &context).map_err(|why| Attempt::Unsendable(why.to_string()))?;
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let id = HeaderValue::from_str(&delivery.id).map_err(|_| unsendable("id is not visible ASCII"))?;
     headers.insert(HEADER_WEBHOOK_ID, id);
-    headers.insert(HEADER_WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-    headers.insert(HEADER_WEBHOOK_SIGNATURE, signature);
-    Ok(Request { url: endpoint.url.clone(), headers, body: delivery.body.clone(), timeout: endpoint.timeout })
+    if let Key::Signing(secrets) = &*key {
+        let timestamp = now_ms.div_euclid(1_000);
+        let signature = secrets.sign(&delivery.id, timestamp, &rendered.body);
+        let signature = signature.map_err(|_| unsendable("body is not UTF-8"))?;
+        let signature = HeaderValue::from_str(&signature).map_err(|_| unsendable("signature is not visible ASCII"))?;
+        headers.insert(HEADER_WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+        headers.insert(HEADER_WEBHOOK_SIGNATURE, signature);
+    } else if endpoint.format().is_signed() {
+        return Err(unsendable("no signing secret"));
+    }
+    Ok(addressed(endpoint, &key, rendered, headers))
+}
+
+/// The request that tells all these open incidents again.
+pub(super) async fn request_again(
+    endpoint: &Endpoint,
+    open: &[Arc<Delivery>],
+    now_ms: i64,
+) -> Result<Request, Attempt> {
+    let key = endpoint.keys.current(endpoint.name()).await;
+    let events: Vec<_> = open.iter().filter_map(|delivery| delivery.event.as_deref()).collect();
+    let rendered = render_again(&events, &context(endpoint, &key, now_ms));
+    let rendered = rendered.map_err(|why| Attempt::Unsendable(why.to_string()))?;
+    Ok(addressed(endpoint, &key, rendered, HeaderMap::new()))
+}
+
+fn context<'a>(endpoint: &'a Endpoint, key: &'a Key, now_ms: i64) -> Context<'a> {
+    let routing_key = match key {
+        Key::Routing(key) => Some(key.as_str()),
+        _ => None,
+    };
+    Context { now_ms, job: &endpoint.job, link: endpoint.link.as_deref(), routing_key, first: false, before: None }
+}
+
+fn addressed(endpoint: &Endpoint, key: &Key, rendered: Rendered, mut headers: HeaderMap) -> Request {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(rendered.content_type));
+    if let Key::Bearer(token) = key {
+        headers.insert(AUTHORIZATION, token.clone());
+    }
+    let url = if let Key::Address(url) = key { url } else { &endpoint.url };
+    Request { url: url.clone(), headers, body: rendered.body, timeout: endpoint.timeout }
+}
+
+fn unsendable(what: &str) -> Attempt {
+    Attempt::Unsendable(what.to_owned())
 }
 
 #[cfg(test)]

@@ -12,11 +12,11 @@ use futures::future::join_all;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Attempt, request};
+use super::attempt::{Attempt, Known, request};
 use super::worker::{Finished, Worker};
 use super::{
-    Delivery, DropReason, Endpoint, EndpointError, Gate, HttpTransport, Outcome, Transport, TransportSetupError,
-    WallClock,
+    Delivery, DropReason, Endpoint, EndpointError, Gate, HttpTransport, Map, Outcome, Switches, Transport,
+    TransportSetupError, WallClock,
 };
 use crate::metrics::webhook::WebhookMetrics;
 
@@ -29,11 +29,21 @@ pub struct Options {
     pub seed: u64,
     /// Wall-clock time for signatures and expiry.
     pub clock: WallClock,
+    /// Where subnets are, for filters.
+    pub map: Map,
+    /// Where endpoints are shown, and enabled again.
+    pub switches: Switches,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_pending: 10_000, seed: 0, clock: WallClock::system() }
+        Self {
+            max_pending: 10_000,
+            seed: 0,
+            clock: WallClock::system(),
+            map: Map::default(),
+            switches: Switches::default(),
+        }
     }
 }
 
@@ -82,7 +92,18 @@ impl Deliverer {
     /// # Errors
     /// When two endpoints share a name, or TLS is needed and the system has no certificates.
     pub fn new(endpoints: Vec<Endpoint>, metrics: WebhookMetrics) -> Result<Self, SendError> {
-        let options = Options::default();
+        Self::with_options(endpoints, metrics, Options::default())
+    }
+
+    /// A deliverer over HTTP.
+    ///
+    /// # Errors
+    /// As [`Deliverer::new`].
+    pub fn with_options(
+        endpoints: Vec<Endpoint>,
+        metrics: WebhookMetrics,
+        options: Options,
+    ) -> Result<Self, SendError> {
         let needs_tls = endpoints.iter().any(|endpoint| endpoint.url.scheme() == "https");
         let transport = Arc::new(HttpTransport::new(options.clock.clone(), needs_tls)?);
         Self::with_transport(endpoints, metrics, transport, options)
@@ -179,6 +200,8 @@ impl Deliverer {
                 finished: finished.clone(),
                 shutdown: shutdown.clone(),
                 seed: self.options.seed.wrapping_add(index as u64),
+                map: self.options.map.clone(),
+                switch: self.options.switches.attach(endpoint.name(), endpoint.format()),
             };
             (input, worker.run(entries, self.drain.subscribe()))
         };
@@ -230,8 +253,13 @@ struct Open {
 impl FanOut {
     async fn accept(&mut self, delivery: Delivery) {
         if self.inputs.is_empty() {
-            drop(self.done.send(Outcome::Delivered { id: delivery.id }).await);
+            if !delivery.past {
+                drop(self.done.send(Outcome::Delivered { id: delivery.id }).await);
+            }
             return;
+        }
+        if delivery.past {
+            return self.hand_out(Arc::new(delivery)).await;
         }
         match self.open.entry(delivery.id.clone()) {
             Entry::Occupied(_) => {
@@ -241,7 +269,10 @@ impl FanOut {
             Entry::Vacant(place) => place.insert(Open { missing: self.inputs.len(), dropped: None }),
         };
         self.show();
-        let delivery = Arc::new(delivery);
+        self.hand_out(Arc::new(delivery)).await;
+    }
+
+    async fn hand_out(&self, delivery: Arc<Delivery>) {
         for input in &self.inputs {
             // A worker ends before its input does only on shutdown.
             drop(input.send(Arc::clone(&delivery)).await);
@@ -285,7 +316,7 @@ impl FanOut {
 pub async fn send_once(endpoint: &Endpoint, delivery: &Delivery) -> Result<u16, SendError> {
     let clock = WallClock::system();
     let transport = HttpTransport::new(clock.clone(), endpoint.url.scheme() == "https")?;
-    let attempt = match request(endpoint, delivery, clock.now_ms()) {
+    let attempt = match request(endpoint, delivery, &Known { first: true, before: None }, clock.now_ms()).await {
         Ok(request) => Attempt::of(transport.post(request).await),
         Err(unsendable) => unsendable,
     };

@@ -1,9 +1,12 @@
 //! What goes into the deliverer and what comes back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use flowshift_proto::anomaly::{AnomalyEvent, EventType};
 
 /// One committed outbox entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
     /// Derived from the content; becomes `webhook-id` and is the receiver's key for dropping repeats. Visible
     /// ASCII.
@@ -17,8 +20,20 @@ pub struct Delivery {
     pub created_ms: i64,
     /// Its incident is muted: it goes to the endpoints that ask for such.
     pub muted: bool,
-    /// The JSON body `{type, timestamp, data}`, sent as it is. UTF-8.
+    /// Done with by an earlier owner: it is not sent, only remembered, so that what follows is told to those who know the
+    /// beginning. No [`Outcome`] comes back.
+    pub past: bool,
+    /// The JSON body `{type, timestamp, data}`. UTF-8.
     pub body: Bytes,
+    /// The event under `data`, for filters and formats; none for a test or what this version cannot read.
+    pub event: Option<Arc<AnomalyEvent>>,
+}
+
+impl Delivery {
+    /// What happened to the incident, where the entry tells an event.
+    pub(super) fn kind(&self) -> Option<EventType> {
+        self.event.as_ref().map(|event| event.kind)
+    }
 }
 
 /// The end of an entry: it may leave the outbox.
@@ -69,6 +84,6 @@ mod tests {
     #[test]
     fn the_reasons_are_the_outcomes_that_metrics_show() {
         let reasons = [DropReason::Expired, DropReason::Disabled, DropReason::Unsendable].map(DropReason::as_str);
-        assert_eq!(reasons, DELIVERIES[2..]);
+        assert_eq!(reasons, DELIVERIES[4..]);
     }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::address::{Forbidden, is_forbidden};
-use super::{Schedule, Secrets};
+use super::filter::Filter;
+use super::{Format, KeyStore, Schedule};
 
 /// Why an endpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,14 +26,6 @@ pub enum EndpointError {
         name: String,
         /// What is wrong.
         why: String,
-    },
-    /// The URL's address must not be called.
-    #[error("url of webhook {name}: {source}")]
-    Address {
-        /// The endpoint's name.
-        name: String,
-        /// The address.
-        source: Forbidden,
     },
     /// A duration of zero.
     #[error("{setting} of webhook {name} is zero")]
@@ -51,12 +44,37 @@ pub enum EndpointError {
 pub struct Endpoint {
     pub(super) name: String,
     pub(super) url: Url,
-    pub(super) secrets: Secrets,
+    pub(super) keys: KeyStore,
     pub(super) timeout: Duration,
     pub(super) max_age: Duration,
     pub(super) schedule: Schedule,
     pub(super) concurrency: usize,
     pub(super) muted: bool,
+    pub(super) filter: Filter,
+    pub(super) min_interval: Duration,
+    pub(super) job: String,
+    pub(super) link: Option<String>,
+}
+
+/// A URL that may be posted to: absolute, http or https, without user name and password, not a forbidden address.
+///
+/// # Errors
+/// What is wrong, without the URL: it may hold a token.
+pub(super) fn usable_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("scheme is not http or https".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("user name or password in it".to_owned());
+    }
+    let host = url.host_str().ok_or("no host")?;
+    if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>()
+        && is_forbidden(address)
+    {
+        return Err(Forbidden(address).to_string());
+    }
+    Ok(url)
 }
 
 impl Endpoint {
@@ -66,34 +84,25 @@ impl Endpoint {
     /// # Errors
     /// When the name cannot be a metric label, the URL is not http(s) with a host, holds a password, or points to a forbidden
     /// address.
-    pub fn new(name: &str, url: &str, secrets: Secrets) -> Result<Self, EndpointError> {
+    pub fn new(name: &str, url: &str, keys: impl Into<KeyStore>) -> Result<Self, EndpointError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
             return Err(EndpointError::Name(name.to_owned()));
         }
-        let bad = |why: &str| EndpointError::Url { name: name.to_owned(), why: why.to_owned() };
-        let url = Url::parse(url).map_err(|error| bad(&error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(bad("scheme is not http or https"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(bad("user name or password in it"));
-        }
-        let host = url.host_str().ok_or_else(|| bad("no host"))?;
-        if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>()
-            && is_forbidden(address)
-        {
-            return Err(EndpointError::Address { name: name.to_owned(), source: Forbidden(address) });
-        }
+        let url = usable_url(url).map_err(|why| EndpointError::Url { name: name.to_owned(), why })?;
         Ok(Self {
             name: name.to_owned(),
             url,
-            secrets,
+            keys: keys.into(),
             timeout: Duration::from_secs(5),
             max_age: Duration::from_secs(24 * 3_600),
             schedule: Schedule::default(),
             concurrency: 4,
             muted: false,
+            filter: Filter::default(),
+            min_interval: Duration::ZERO,
+            job: "flowshift".to_owned(),
+            link: None,
         })
     }
 
@@ -132,6 +141,34 @@ impl Endpoint {
         self
     }
 
+    /// Sets which incidents it is told of; by default all.
+    #[must_use]
+    pub fn with_filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Sets the shortest time between the starts of two requests; by default there is none.
+    #[must_use]
+    pub fn with_min_interval(mut self, min_interval: Duration) -> Self {
+        self.min_interval = min_interval;
+        self
+    }
+
+    /// Sets the job's name and the page about an incident (`{incident}` stands for its id) that formats may show.
+    #[must_use]
+    pub fn with_origin(mut self, job: &str, link: Option<String>) -> Self {
+        job.clone_into(&mut self.job);
+        self.link = link;
+        self
+    }
+
+    /// The form of its bodies.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.keys.format()
+    }
+
     /// The configured name: metric label and log field.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -151,7 +188,7 @@ impl fmt::Debug for Endpoint {
         f.debug_struct("Endpoint")
             .field("name", &self.name)
             .field("host", &self.url.host_str())
-            .field("secrets", &self.secrets)
+            .field("keys", &self.keys)
             .field("timeout", &self.timeout)
             .field("max_age", &self.max_age)
             .finish_non_exhaustive()
@@ -161,6 +198,7 @@ impl fmt::Debug for Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhook::Secrets;
 
     fn secrets() -> Secrets {
         Secrets::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap()

@@ -1,7 +1,7 @@
-//! Delivers entries of the committed outbox to receivers, signed after Standard Webhooks.
+//! Delivers entries of the committed outbox to receivers, each in the form it wishes.
 //!
-//! What comes in is already decided and committed; this module owns only the way out: signing, order per incident, retries,
-//! expiry, and which addresses may be called. It knows nothing about incidents beyond their id and number.
+//! What comes in is already decided and committed; this module owns only the way out: who is told what, the form, signing,
+//! order per incident, retries, expiry, and which addresses may be called. It decides nothing about incidents.
 //!
 //! Invariants:
 //! * an entry's `webhook-id` never changes, so a receiver can drop repeats (delivery is at least once);
@@ -9,8 +9,9 @@
 //! * nothing is sent while the gate is not fresh (the lease may belong to another worker by now);
 //! * an outcome is reported only when every endpoint is done with the entry.
 //!
-//! Reading order: `delivery` (what goes in and out), `endpoint`, `secret`, `schedule`, `gate`, then `deliverer` (fan-out),
-//! `worker` (one endpoint), `queue`, and at the edge `transport` and `address`.
+//! Reading order: `delivery` (what goes in and out), `endpoint`, `filter`, `format`, `key` and `secret`, `schedule`, `gate`,
+//! then `deliverer` (fan-out), `worker` (one endpoint) with its `queue`, `memory` and `switch`, and at the edge `transport`
+//! and `address`.
 
 mod address;
 mod attempt;
@@ -18,10 +19,15 @@ mod clock;
 mod deliverer;
 mod delivery;
 mod endpoint;
+mod filter;
+mod format;
 mod gate;
+mod key;
+mod memory;
 mod queue;
 mod schedule;
 mod secret;
+mod switch;
 mod transport;
 mod worker;
 
@@ -34,7 +40,11 @@ pub use clock::WallClock;
 pub use deliverer::{Deliverer, DrainHandle, Options, SendError, send_once};
 pub use delivery::{Delivery, DropReason, Outcome};
 pub use endpoint::{Endpoint, EndpointError};
+pub use filter::{Filter, Map, Places, SubnetPlace, SubnetWish};
+pub use format::Format;
 pub use gate::Gate;
+pub use key::KeyStore;
 pub use schedule::{Schedule, ScheduleError};
 pub use secret::{SecretError, Secrets};
+pub use switch::{SwitchState, Switches};
 pub use transport::{HttpTransport, Reply, Request, Transport, TransportError, TransportSetupError};

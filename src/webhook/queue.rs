@@ -1,11 +1,13 @@
 //! The entries waiting at one endpoint.
 //!
 //! First in, first out inside an incident; between incidents whoever is due first. Pure: instants come in as arguments.
+//! An update that waits behind another of its incident takes its place: updates tell the whole present state.
 //! Invariant: at most one entry of an incident is out at a time, and it is that incident's oldest.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use flowshift_proto::anomaly::EventType;
 use tokio::time::Instant;
 
 use super::Delivery;
@@ -19,6 +21,8 @@ pub(super) struct Item {
     number: u64,
     /// Attempts that failed.
     pub(super) failures: u32,
+    /// The endpoint was told nothing of the incident before.
+    pub(super) first: bool,
     /// Not to be tried before.
     due: Instant,
     /// Dropped from then on.
@@ -46,12 +50,29 @@ impl Queue {
         self.len
     }
 
-    /// Adds a new entry, due at once.
-    pub(super) fn push(&mut self, delivery: Arc<Delivery>, now: Instant, expires: Instant) {
+    /// Adds a new entry, due at once. Returns the waiting update whose place it takes, if it does; then it is due when
+    /// that was.
+    pub(super) fn push(
+        &mut self,
+        delivery: Arc<Delivery>,
+        first: bool,
+        now: Instant,
+        expires: Instant,
+    ) -> Option<Arc<Delivery>> {
+        let is_update = |delivery: &Delivery| delivery.kind() == Some(EventType::Updated);
         let incident = self.incidents.entry(delivery.incident.clone()).or_default();
-        incident.waiting.push_back(Item { delivery, number: self.next_number, failures: 0, due: now, expires });
+        let number = self.next_number;
         self.next_number += 1;
+        if let Some(last) = incident.waiting.back_mut()
+            && is_update(&last.delivery)
+            && is_update(&delivery)
+        {
+            last.expires = expires;
+            return Some(std::mem::replace(&mut last.delivery, delivery));
+        }
+        incident.waiting.push_back(Item { delivery, number, failures: 0, first, due: now, expires });
         self.len += 1;
+        None
     }
 
     /// Takes the entry that is due first, if one is. It must come back by [`Queue::put_back`] or [`Queue::done`].
@@ -161,14 +182,16 @@ mod tests {
             sequence,
             created_ms: 0,
             muted: false,
+            past: false,
             body: Bytes::from_static(b"{}"),
+            event: None,
         })
     }
 
     fn filled(now: Instant, entries: &[(&str, u64)]) -> Queue {
         let mut queue = Queue::default();
         for (incident, sequence) in entries {
-            queue.push(entry(incident, *sequence), now, now + Duration::from_secs(60 + *sequence));
+            queue.push(entry(incident, *sequence), false, now, now + Duration::from_secs(60 + *sequence));
         }
         queue
     }

@@ -43,6 +43,15 @@ pub enum SecretError {
         /// Bytes after decoding.
         bytes: usize,
     },
+    /// It is not PagerDuty's.
+    #[error("secret is no routing key: it has {0} characters, not 32 letters and digits")]
+    RoutingKey(usize),
+    /// It cannot stand in a header.
+    #[error("secret is no bearer token: use visible ascii characters without spaces")]
+    Bearer,
+    /// It is no address that may be called.
+    #[error("secret is no address: {0}")]
+    Address(String),
 }
 
 /// One secret, or two during a rotation.
@@ -88,13 +97,12 @@ impl Secrets {
         Self::parse(&text)
     }
 
-    /// Reads the secrets from an environment variable.
+    /// The signature of each secret alone, in their order.
     ///
     /// # Errors
-    /// When the variable is not set or [`Secrets::parse`] refuses its value.
-    pub fn from_env(name: &str) -> Result<Self, SecretError> {
-        let text = std::env::var(name).map_err(|_| SecretError::Variable(name.to_owned()))?;
-        Self::parse(&text)
+    /// When the body is not UTF-8.
+    pub fn signatures(&self, id: &str, timestamp_seconds: i64, body: &[u8]) -> Result<Vec<String>, WebhookError> {
+        self.keys.iter().map(|key| key.sign(id, timestamp_seconds, body)).collect()
     }
 
     /// The value of `webhook-signature`: one `v1,…` per secret, separated by a space.
@@ -102,9 +110,7 @@ impl Secrets {
     /// # Errors
     /// When the body is not UTF-8.
     pub(super) fn sign(&self, id: &str, timestamp_seconds: i64, body: &[u8]) -> Result<String, WebhookError> {
-        let signatures =
-            self.keys.iter().map(|key| key.sign(id, timestamp_seconds, body)).collect::<Result<Vec<_>, _>>()?;
-        Ok(signatures.join(" "))
+        Ok(self.signatures(id, timestamp_seconds, body)?.join(" "))
     }
 }
 

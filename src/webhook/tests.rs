@@ -1,9 +1,14 @@
 //! The deliverer against a scripted transport in paused time, and against real receivers on loopback.
 
 mod http;
+mod outage;
 mod paused;
+mod told;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
+use flowshift_proto::anomaly::{EventType, Severity, WebhookBody};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +28,19 @@ fn entry(incident: &str, sequence: u64, created_ms: i64) -> Delivery {
         sequence,
         created_ms,
         muted: false,
+        past: false,
+        event: None,
         body: Bytes::from(format!(r#"{{"type":"anomaly.opened","data":{{"sequence":{sequence}}}}}"#)),
     }
+}
+
+/// An entry that tells an event.
+fn told(incident: &str, sequence: u64, kind: EventType, severity: Severity, created_ms: i64) -> Delivery {
+    let example = include_str!("../../proto/examples/anomaly.opened.json");
+    let mut event = serde_json::from_str::<WebhookBody>(example).unwrap().data;
+    (event.incident, event.sequence, event.kind, event.severity) = (incident.to_owned(), sequence, kind, severity);
+    let body = Bytes::from(serde_json::to_string(&event.to_webhook().unwrap()).unwrap());
+    Delivery { body, event: Some(Arc::new(event)), ..entry(incident, sequence, created_ms) }
 }
 
 fn delivered(id: &str) -> Outcome {

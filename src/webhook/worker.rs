@@ -1,12 +1,14 @@
 //! One endpoint's task: takes entries, sends them, tries again, gives up.
 //!
 //! Up to the endpoint's concurrency requests are under way, each of another incident. A `Retry-After` holds the whole endpoint,
-//! since it speaks of the receiver and not of one entry; other failures hold only their incident. Ends when its input ends
-//! and nothing is left, or at once on shutdown: what is left then is still in the committed outbox.
+//! since it speaks of the receiver and not of one entry; other failures hold only their incident. A receiver that forgets what
+//! is open is told it again, alone, so that what is over cannot be overtaken by what was open. Ends when its input ends and
+//! nothing is left, or at once on shutdown: what is left then is still in the committed outbox.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use flowshift_proto::anomaly::EventType;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -16,8 +18,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Attempt, request};
+use super::attempt::{Attempt, Known, request, request_again};
+use super::filter::Map;
+use super::format::KEPT_OPEN;
+use super::memory::{Choice, Memory};
 use super::queue::{Item, Queue};
+use super::switch::Switch;
 use super::{Delivery, DropReason, Endpoint, Gate, Schedule, Transport, WallClock};
 use crate::metrics::webhook::WebhookMetrics;
 
@@ -34,6 +40,9 @@ pub(super) struct Finished {
 
 /// The oldest entry's age is shown anew at least this often.
 const SHOW_AGE_EVERY: Duration = Duration::from_secs(10);
+/// How often a receiver that forgets is told what is open; several times within what it is told to keep.
+const AGAIN_EVERY: Duration = Duration::from_secs(60);
+const _: () = assert!(AGAIN_EVERY.as_secs() * 3 < KEPT_OPEN.as_secs());
 
 /// A task for one endpoint; see the module.
 #[derive(Debug)]
@@ -47,30 +56,40 @@ pub(super) struct Worker {
     pub(super) finished: mpsc::Sender<Finished>,
     pub(super) shutdown: CancellationToken,
     pub(super) seed: u64,
+    pub(super) map: Map,
+    pub(super) switch: Switch,
 }
 
 /// What changes while the task runs.
 struct State {
     queue: Queue,
     chance: SmallRng,
+    memory: Memory,
     /// Nothing is sent before.
     hold_until: Instant,
-    /// The endpoint answered 410.
-    disabled: bool,
+    /// When what is open is told again.
+    again_at: Instant,
+    /// It is being told now, and nothing else.
+    telling_again: bool,
     draining: bool,
 }
 
-type Sending = FuturesUnordered<BoxFuture<'static, (Item, Attempt, Duration)>>;
+/// An ended request: of an entry, or of what is open.
+type Sent = (Option<Item>, Attempt, Duration);
+type Sending = FuturesUnordered<BoxFuture<'static, Sent>>;
 
 impl Worker {
     pub(super) async fn run(self, mut input: mpsc::Receiver<Arc<Delivery>>, mut drain: watch::Receiver<bool>) {
         let mut state = State {
             queue: Queue::default(),
             chance: SmallRng::seed_from_u64(self.seed),
+            memory: Memory::default(),
             hold_until: Instant::now(),
-            disabled: false,
+            again_at: Instant::now(),
+            telling_again: false,
             draining: false,
         };
+        let mut switched = self.switch.watch();
         let mut sending = Sending::new();
         let mut ended = false;
         loop {
@@ -89,7 +108,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return,
-                Some((item, attempt, took)) = sending.next() => self.settle(&mut state, item, attempt, took).await,
+                Some(sent) = sending.next() => self.settle(&mut state, sent).await,
                 next = input.recv(), if !ended => match next {
                     Some(delivery) => {
                         self.accept(&mut state, delivery).await;
@@ -101,6 +120,7 @@ impl Worker {
                     None => ended = true,
                 },
                 Ok(()) = drain.changed(), if !state.draining => {}
+                Ok(()) = switched.changed() => self.show_switch(),
                 () = self.gate.wait_fresh(), if gate_shut && state.queue.len() > 0 => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -108,23 +128,35 @@ impl Worker {
     }
 
     async fn accept(&self, state: &mut State, delivery: Arc<Delivery>) {
-        if state.disabled {
+        let places = self.map.places();
+        if delivery.past {
+            return state.memory.recall(&self.endpoint, &delivery, &places);
+        }
+        if self.switch.is_disabled() {
             self.finish(&delivery, Some(DropReason::Disabled)).await;
             return;
         }
-        if delivery.muted && !self.endpoint.muted {
-            self.end(&delivery, None, "muted").await;
-            return;
-        }
+        let first = match state.memory.choose(&self.endpoint, &delivery, &places) {
+            Choice::Send { first } => first,
+            Choice::Muted => return self.end(&delivery, None, "muted").await,
+            Choice::Filtered => return self.end(&delivery, None, "filtered").await,
+        };
         let now = Instant::now();
         let age_ms = self.clock.now_ms().saturating_sub(delivery.created_ms);
         // A clock that stepped back makes an entry from the future: it counts as new.
         let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
-        state.queue.push(delivery, now, now + self.endpoint.max_age.saturating_sub(age));
+        let expires = now + self.endpoint.max_age.saturating_sub(age);
+        if let Some(older) = state.queue.push(delivery, first, now, expires) {
+            self.end(&older, None, "superseded").await;
+        }
     }
 
     async fn give_up_expired(&self, state: &mut State) {
         for delivery in state.queue.expire(Instant::now()) {
+            tracing::error!(endpoint = self.endpoint.name(), id = %delivery.id, "webhook entry expired");
+            if delivery.kind() == Some(EventType::Resolved) {
+                state.memory.given(&self.endpoint, &delivery);
+            }
             self.finish(&delivery, Some(DropReason::Expired)).await;
         }
     }
@@ -132,34 +164,68 @@ impl Worker {
     /// Starts every request that may start now.
     fn start(&self, state: &mut State, sending: &Sending) {
         let now = Instant::now();
-        if now < state.hold_until {
+        if now < state.hold_until || state.telling_again {
             return;
         }
-        while sending.len() < self.endpoint.concurrency && self.gate.is_fresh() {
+        if self.is_due_again(state, now) {
+            // Alone: what is under way ends first.
+            if sending.is_empty() && self.gate.is_fresh() {
+                state.telling_again = true;
+                sending.push(self.tell_again(state.memory.open()));
+            }
+            return;
+        }
+        while sending.len() < self.endpoint.concurrency && now >= state.hold_until && self.gate.is_fresh() {
             let Some(item) = state.queue.take(now) else { return };
-            let made = request(&self.endpoint, &item.delivery, self.clock.now_ms());
-            let transport = Arc::clone(&self.transport);
-            sending.push(Box::pin(async move {
-                let started = Instant::now();
-                let attempt = match made {
-                    Ok(request) => Attempt::of(transport.post(request).await),
-                    Err(unsendable) => unsendable,
-                };
-                (item, attempt, started.elapsed())
-            }));
+            if !self.endpoint.min_interval.is_zero() {
+                state.hold_until = now + self.endpoint.min_interval;
+            }
+            let known = Known { first: item.first, before: state.memory.before(&item.delivery.incident).cloned() };
+            sending.push(self.send(item, known));
         }
     }
 
-    async fn settle(&self, state: &mut State, item: Item, attempt: Attempt, took: Duration) {
+    fn is_due_again(&self, state: &State, now: Instant) -> bool {
+        now >= state.again_at && !state.memory.is_empty() && !state.draining && !self.switch.is_disabled()
+    }
+
+    fn send(&self, item: Item, known: Known) -> BoxFuture<'static, Sent> {
+        let (transport, endpoint) = (Arc::clone(&self.transport), Arc::clone(&self.endpoint));
+        let now_ms = self.clock.now_ms();
+        Box::pin(async move {
+            let started = Instant::now();
+            let attempt = match request(&endpoint, &item.delivery, &known, now_ms).await {
+                Ok(request) => Attempt::of(transport.post(request).await),
+                Err(unsendable) => unsendable,
+            };
+            (Some(item), attempt, started.elapsed())
+        })
+    }
+
+    fn tell_again(&self, open: Vec<Arc<Delivery>>) -> BoxFuture<'static, Sent> {
+        let (transport, endpoint) = (Arc::clone(&self.transport), Arc::clone(&self.endpoint));
+        let now_ms = self.clock.now_ms();
+        Box::pin(async move {
+            let started = Instant::now();
+            let attempt = match request_again(&endpoint, &open, now_ms).await {
+                Ok(request) => Attempt::of(transport.post(request).await),
+                Err(unsendable) => unsendable,
+            };
+            (None, attempt, started.elapsed())
+        })
+    }
+
+    async fn settle(&self, state: &mut State, (item, attempt, took): Sent) {
         let name = self.endpoint.name();
         self.metrics.attempts.with_label_values(&[name, attempt.label()]).inc();
         self.metrics.attempt_seconds.with_label_values(&[name]).observe(took.as_secs_f64());
+        let Some(item) = item else { return self.told_again(state, &attempt).await };
         let dropped = match attempt {
             Attempt::Accepted(_) => None,
             Attempt::Gone => Some(DropReason::Disabled),
             Attempt::Unsendable(_) => Some(DropReason::Unsendable),
             // Was under way when another entry got 410.
-            _ if state.disabled => Some(DropReason::Disabled),
+            _ if self.switch.is_disabled() => Some(DropReason::Disabled),
             failed => return self.try_later(state, item, &failed),
         };
         state.queue.done(&item);
@@ -167,6 +233,7 @@ impl Worker {
             tracing::error!(endpoint = name, id = %item.delivery.id, %attempt, "webhook entry dropped");
             self.finish(&item.delivery, Some(reason)).await;
         } else {
+            state.memory.given(&self.endpoint, &item.delivery);
             self.finish(&item.delivery, None).await;
         }
         if dropped == Some(DropReason::Disabled) {
@@ -174,15 +241,33 @@ impl Worker {
         }
     }
 
+    async fn told_again(&self, state: &mut State, attempt: &Attempt) {
+        let now = Instant::now();
+        state.telling_again = false;
+        state.again_at = now + AGAIN_EVERY;
+        match attempt {
+            Attempt::Accepted(_) => {}
+            Attempt::Gone => self.disable(state).await,
+            failed => {
+                self.heed(state, failed, now);
+                tracing::warn!(endpoint = self.endpoint.name(), %attempt, "open incidents could not be told again");
+            }
+        }
+    }
+
+    /// A receiver may hold its queue, but not longer than the entries live.
+    fn heed(&self, state: &mut State, attempt: &Attempt, now: Instant) -> Option<Duration> {
+        let wish = attempt.retry_after()?.min(self.endpoint.max_age);
+        state.hold_until = state.hold_until.max(now + wish);
+        Some(wish)
+    }
+
     fn try_later(&self, state: &mut State, item: Item, attempt: &Attempt) {
         let now = Instant::now();
         let drain_schedule = state.draining.then(Schedule::draining);
         let schedule = drain_schedule.as_ref().unwrap_or(&self.endpoint.schedule);
         let mut delay = schedule.delay(item.failures.saturating_add(1), state.chance.random::<f64>());
-        if let Some(wish) = attempt.retry_after() {
-            // A receiver may not hold its queue longer than the entries live.
-            let wish = wish.min(self.endpoint.max_age);
-            state.hold_until = state.hold_until.max(now + wish);
+        if let Some(wish) = self.heed(state, attempt, now) {
             delay = delay.max(wish);
         }
         tracing::warn!(
@@ -199,14 +284,18 @@ impl Worker {
     }
 
     async fn disable(&self, state: &mut State) {
-        if !state.disabled {
-            state.disabled = true;
-            self.metrics.disabled.with_label_values(&[self.endpoint.name()]).set(1);
+        if !self.switch.is_disabled() {
+            self.switch.disable();
+            self.show_switch();
             tracing::error!(endpoint = self.endpoint.name(), "webhook endpoint answered 410 and gets nothing more");
         }
         for delivery in state.queue.clear() {
             self.finish(&delivery, Some(DropReason::Disabled)).await;
         }
+    }
+
+    fn show_switch(&self) {
+        self.metrics.disabled.with_label_values(&[self.endpoint.name()]).set(i64::from(self.switch.is_disabled()));
     }
 
     async fn finish(&self, delivery: &Delivery, dropped: Option<DropReason>) {
@@ -235,11 +324,13 @@ impl Worker {
             wake = wake.min(expiry);
         }
         // With all places taken or the gate shut it is not time that lets the next one start.
-        if under_way < self.endpoint.concurrency
-            && self.gate.is_fresh()
-            && let Some(due) = state.queue.next_due()
-        {
-            wake = wake.min(due.max(state.hold_until));
+        if under_way < self.endpoint.concurrency && self.gate.is_fresh() && !state.telling_again {
+            if let Some(due) = state.queue.next_due() {
+                wake = wake.min(due.max(state.hold_until));
+            }
+            if !state.memory.is_empty() && !state.draining && !self.switch.is_disabled() && under_way == 0 {
+                wake = wake.min(state.again_at.max(state.hold_until));
+            }
         }
         wake
     }

@@ -5,13 +5,15 @@
 //! answered 202 with its id when Kinesis has it: from then on no crash loses it, and said twice it counts once.
 //!
 //! Not here: what a word does (`flowshift_detector`'s words), the command line that speaks to this.
-//! Reading order: [`routes`], `fields` (what a body may say), `view` (what is answered), `refusal`, `token`.
+//! Reading order: [`routes`], `fields` (what a body may say), `view` (what is answered), `webhooks`, `refusal`,
+//! `token`.
 
 mod fields;
 mod refusal;
 mod routes;
 mod token;
 mod view;
+mod webhooks;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use crate::aws::Clients;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::stage::rules;
+use crate::webhook::Switches;
 use view::Kept;
 
 /// All that the door needs; clones share it.
@@ -57,6 +60,8 @@ struct Inner {
     token: Option<Token>,
     clock: WallClock,
     requests: IntCounterVec,
+    /// The webhooks this process delivers to.
+    switches: Switches,
     /// The state as it was read a moment ago: queries need no token, so they must not cost a read each.
     kept: Mutex<Option<Kept>>,
 }
@@ -66,7 +71,7 @@ impl Operator {
     ///
     /// # Errors
     /// The token is named and cannot be read, or the detector's settings do not fit.
-    pub fn open(config: &Config, clients: &Clients, metrics: &Metrics) -> anyhow::Result<Self> {
+    pub fn open(config: &Config, clients: &Clients, metrics: &Metrics, switches: &Switches) -> anyhow::Result<Self> {
         let inner = Inner {
             table: Arc::new(DynamoTable::new(clients.dynamodb.clone())),
             log: Arc::new(KinesisLog::new(clients.kinesis.clone())),
@@ -76,6 +81,7 @@ impl Operator {
             token: Token::configured(&config.admin)?,
             clock: WallClock::system(),
             requests: metrics.pipeline.operator_requests.clone(),
+            switches: switches.clone(),
             kept: Mutex::new(None),
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fields::{self, Fields};
 use super::refusal::Refusal;
-use super::{Inner, Operator};
+use super::{Inner, Operator, webhooks};
 use crate::convert::word;
 
 /// Bytes of the largest body.
@@ -42,6 +42,8 @@ pub fn routes(operator: Operator) -> Router {
         .route("/v1/incidents/{id}/acknowledge", post(acknowledge))
         .route("/v1/incidents/{id}/not-an-issue", post(not_an_issue))
         .route("/v1/mutes/{id}/unmute", post(unmute))
+        .route("/v1/webhooks", get(webhooks::list))
+        .route("/v1/webhooks/{name}/enable", post(webhooks::enable))
         .with_state(operator)
 }
 
@@ -150,7 +152,7 @@ async fn command(
     response
 }
 
-fn answer(status: StatusCode, value: &Value) -> Response {
+pub(super) fn answer(status: StatusCode, value: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
@@ -159,7 +161,7 @@ impl Inner {
         self.clock.now_ms().div_euclid(1_000)
     }
 
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let token = self.token.as_ref().ok_or_else(Refusal::off)?;
         let told = headers.get(header::AUTHORIZATION).is_some_and(|header| token.is_in(header.as_bytes()));
         if told {

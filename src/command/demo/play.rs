@@ -26,6 +26,7 @@ use crate::simulate::Region;
 use crate::stage::detect::Seed;
 use crate::stage::rules;
 use crate::telemetry;
+use crate::webhook::Switches;
 
 /// How often the status line changes.
 const TICK: Duration = Duration::from_millis(200);
@@ -90,6 +91,7 @@ async fn stage(
         printer: Some(Arc::new(move |event: &str| teller.event(event, threshold))),
         deliver: false,
         alone: true,
+        switches: Switches::default(),
     };
     let ticking = tick(scene, metrics.pipeline.clone(), Arc::clone(progress), Arc::clone(screen));
     let played = tokio::select! {

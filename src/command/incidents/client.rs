@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ASK: Duration = Duration::from_secs(1);
 
 /// A way to one admin server.
-pub(super) struct Client {
+pub(in crate::command) struct Client {
     http: reqwest::Client,
     base: Url,
     bearer: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Client {
 
 impl Client {
     /// To that door; `token` is given for commands, with the file to read it from.
-    pub(super) fn new(door: &Door, token: Option<Option<&Path>>) -> Result<Self, Failure> {
+    pub(in crate::command) fn new(door: &Door, token: Option<Option<&Path>>) -> Result<Self, Failure> {
         // A bare address is meant as it is written elsewhere: host and port.
         let text = if door.admin.contains("://") { door.admin.clone() } else { format!("http://{}", door.admin) };
         let base = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -48,17 +48,17 @@ impl Client {
         Ok(Self { http: http.build().map_err(Failure::start)?, base, bearer })
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
+    pub(in crate::command) async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.send(self.http.get(self.url(path)?)).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    pub(in crate::command) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.http.post(self.url(path)?).header(header::CONTENT_TYPE, "application/json");
         self.send(request.body(body.to_string())).await
     }
 
     /// What became of a word, once the job has heard it and committed that.
-    pub(super) async fn outcome(&self, id: &str) -> Result<String, Failure> {
+    pub(in crate::command) async fn outcome(&self, id: &str) -> Result<String, Failure> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // State that cannot be read now, as before a job's first commit, is as good as not heard yet.

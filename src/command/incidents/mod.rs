@@ -3,7 +3,7 @@
 //! [`client`] makes the requests, [`text`] shows the answers. Nothing is read from or written to AWS here, and nothing
 //! is decided: the server checks what is said and says what is wrong with it.
 
-mod client;
+pub(super) mod client;
 mod text;
 
 use serde_json::{Map, Value};
@@ -50,7 +50,7 @@ fn ends(end: End) -> Map<String, Value> {
 }
 
 /// An id as one segment of a path, whatever was written.
-fn path(id: &str) -> String {
+pub(super) fn path(id: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let escaped =
         id.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") });

@@ -3,7 +3,7 @@
 //! Invariants: an event's id comes from its content, so a repeat has the same id; nothing is handed out before the commit
 //! that holds it; what is delivered is kept for a while as the record of what was said, and bounded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::webhook::{Delivery, DrainHandle, Outcome, WallClock};
 
-/// Events kept, delivered or not. Beyond it the oldest delivered go first, then the oldest updates.
+/// Events kept, delivered or not. Beyond it the oldest delivered of ended incidents go first, then others that are
+/// delivered, then the oldest updates.
 const KEPT: usize = 2_000;
 /// How long the end of a finite input waits for receivers.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -50,14 +51,20 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether the event is marked as muted.
-    fn is_muted(&self) -> bool {
-        #[derive(Deserialize)]
-        struct Mark {
-            muted: Option<serde::de::IgnoredAny>,
+    /// As the deliverer takes it.
+    fn delivery(&self) -> Delivery {
+        // What cannot be read is not held back: it goes out as it is.
+        let event: Option<AnomalyEvent> = serde_json::from_str(&self.event).ok();
+        Delivery {
+            id: self.id.clone(),
+            incident: self.incident.clone(),
+            sequence: self.sequence,
+            created_ms: self.created_ms,
+            muted: event.as_ref().is_some_and(|event| event.muted.is_some()),
+            past: self.delivered,
+            body: Bytes::from(self.body.clone()),
+            event: event.map(Arc::new),
         }
-        // What cannot be read is not held back.
-        serde_json::from_str::<Mark>(&self.event).is_ok_and(|mark| mark.muted.is_some())
     }
 }
 
@@ -104,9 +111,12 @@ impl Outbox {
 
     fn bound(&mut self) {
         while self.entries.len() > KEPT {
-            let done = self.entries.iter().position(|e| e.printed && e.delivered);
+            let is_done = |e: &Entry| e.printed && e.delivered;
+            // What was told of open incidents is what a next owner goes on from.
+            let over = self.entries.iter().position(|e| is_done(e) && !self.open.contains(&e.incident));
+            let done = || self.entries.iter().position(is_done);
             let update = || self.entries.iter().position(|e| e.kind == EventType::Updated.as_str());
-            let index = done.or_else(update).unwrap_or(0);
+            let index = over.or_else(done).or_else(update).unwrap_or(0);
             self.entries.remove(index);
             self.dropped += 1;
         }
@@ -125,6 +135,14 @@ impl Outbox {
     /// Incidents that are open.
     pub fn open_incidents(&self) -> i64 {
         i64::try_from(self.open.len()).unwrap_or(i64::MAX)
+    }
+
+    /// What is delivered of incidents that more can be told of, oldest first.
+    fn told(&self) -> impl Iterator<Item = &Entry> {
+        let waiting: BTreeSet<&str> =
+            self.entries.iter().filter(|e| !e.delivered).map(|e| e.incident.as_str()).collect();
+        let goes_on = move |e: &&Entry| self.open.contains(&e.incident) || waiting.contains(e.incident.as_str());
+        self.entries.iter().filter(|e| e.delivered).filter(goes_on)
     }
 
     /// Whether nothing waits to go out.
@@ -152,6 +170,8 @@ pub struct Outlet {
     printer: Option<Printer>,
     deliveries: Option<mpsc::Sender<Delivery>>,
     outcomes: Option<mpsc::Receiver<Outcome>>,
+    /// What earlier owners delivered, to be handed out before all else; none before the first look at the outbox.
+    past: Option<VecDeque<Delivery>>,
     /// Ids handed to the deliverer by this owner.
     handed: BTreeSet<String>,
     /// The receivers cannot be reached by this owner: what is due stays.
@@ -174,6 +194,7 @@ impl Outlet {
             printer,
             deliveries: None,
             outcomes: None,
+            past: None,
             handed: BTreeSet::new(),
             held: false,
             drain: None,
@@ -208,6 +229,7 @@ impl Outlet {
     /// Hands out what is committed and not yet handed out; says whether anything changed in the outbox.
     pub fn send(&mut self, outbox: &mut Outbox) -> bool {
         let mut changed = false;
+        let full = !self.send_past(outbox);
         for entry in outbox.entries.iter_mut().filter(|e| e.committed) {
             if !entry.printed {
                 if let Some(print) = &self.printer {
@@ -216,7 +238,7 @@ impl Outlet {
                 entry.printed = true;
                 changed = true;
             }
-            if self.held || entry.delivered || self.handed.contains(&entry.id) {
+            if self.held || entry.delivered || full || self.handed.contains(&entry.id) {
                 continue;
             }
             let Some(deliveries) = &self.deliveries else {
@@ -224,21 +246,26 @@ impl Outlet {
                 changed = true;
                 continue;
             };
-            let delivery = Delivery {
-                id: entry.id.clone(),
-                incident: entry.incident.clone(),
-                sequence: entry.sequence,
-                created_ms: entry.created_ms,
-                muted: entry.is_muted(),
-                body: Bytes::from(entry.body.clone()),
-            };
             // A full queue keeps the rest, in order, for the next look.
-            if deliveries.try_send(delivery).is_err() {
+            if deliveries.try_send(entry.delivery()).is_err() {
                 break;
             }
             self.handed.insert(entry.id.clone());
         }
         changed
+    }
+
+    /// Hands out what earlier owners delivered; says whether the deliverer has it all.
+    fn send_past(&mut self, outbox: &Outbox) -> bool {
+        let Some(deliveries) = &self.deliveries else { return true };
+        let past = self.past.get_or_insert_with(|| outbox.told().map(Entry::delivery).collect());
+        while let Some(delivery) = past.front() {
+            if deliveries.try_send(delivery.clone()).is_err() {
+                return false;
+            }
+            past.pop_front();
+        }
+        true
     }
 
     /// Notes what the deliverer is done with; says whether anything changed.

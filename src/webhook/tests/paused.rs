@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use super::*;
 
-const T0_MS: i64 = 1_795_310_538_000;
-const OK: Step = Step::Answer(200, None);
+pub(super) const T0_MS: i64 = 1_795_310_538_000;
+pub(super) const OK: Step = Step::Answer(200, None);
 
 /// What a receiver does with one request.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+pub(super) enum Step {
     Answer(u16, Option<u64>),
     Fail,
     /// Answers with a status after that many seconds.
@@ -23,23 +23,29 @@ enum Step {
 }
 
 /// A request as the receiver saw it: milliseconds since the start, host, id, timestamp.
-type Seen = (u64, String, String, i64);
+pub(super) type Seen = (u64, String, String, i64);
 
 /// Answers by host from a script; after its end always 200.
 #[derive(Debug)]
-struct Script {
+pub(super) struct Script {
     started: Instant,
     steps: Mutex<BTreeMap<String, Vec<Step>>>,
     seen: Mutex<Vec<Seen>>,
+    pub(super) bodies: Mutex<Vec<serde_json::Value>>,
 }
 
 impl Script {
-    fn new(hosts: &[(&str, &[Step])]) -> Arc<Self> {
+    pub(super) fn new(hosts: &[(&str, &[Step])]) -> Arc<Self> {
         let steps = hosts.iter().map(|(host, steps)| ((*host).to_owned(), steps.iter().rev().copied().collect()));
-        Arc::new(Self { started: Instant::now(), steps: Mutex::new(steps.collect()), seen: Mutex::new(Vec::new()) })
+        Arc::new(Self {
+            started: Instant::now(),
+            steps: Mutex::new(steps.collect()),
+            seen: Mutex::new(Vec::new()),
+            bodies: Mutex::default(),
+        })
     }
 
-    fn seen(&self) -> Vec<Seen> {
+    pub(super) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
@@ -54,8 +60,11 @@ impl Transport for Script {
         let host = request.url.host_str().unwrap().to_owned();
         let text = |name: &str| request.headers[name].to_str().unwrap().to_owned();
         let at = u64::try_from(self.started.elapsed().as_millis()).unwrap();
-        let timestamp = text("webhook-timestamp").parse().unwrap();
-        self.seen.lock().unwrap().push((at, host.clone(), text("webhook-id"), timestamp));
+        // Only signed formats have one.
+        let timestamp = request.headers.get("webhook-timestamp").map_or(0, |t| t.to_str().unwrap().parse().unwrap());
+        let id = if request.headers.contains_key("webhook-id") { text("webhook-id") } else { "again".to_owned() };
+        self.seen.lock().unwrap().push((at, host.clone(), id, timestamp));
+        self.bodies.lock().unwrap().push(serde_json::from_slice(&request.body).unwrap_or_default());
         let step = self.steps.lock().unwrap().get_mut(&host).and_then(Vec::pop).unwrap_or(OK);
         Box::pin(async move {
             match step {
@@ -70,10 +79,10 @@ impl Transport for Script {
     }
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     let started = Instant::now();
     let now_ms = move || T0_MS + i64::try_from(started.elapsed().as_millis()).unwrap();
-    Options { clock: WallClock::from_fn(now_ms), seed: 7, max_pending: 100 }
+    Options { clock: WallClock::from_fn(now_ms), seed: 7, max_pending: 100, ..Options::default() }
 }
 
 fn start(script: &Arc<Script>, names: &[&str], metrics: &Metrics, gate: Gate) -> Running {
