@@ -214,7 +214,8 @@ fn flatten(value: &Value, path: &KeyPath, leaf: &mut impl FnMut(KeyPath, Value))
                 flatten(inner, &path.child(Segment::Name(name.clone())), leaf);
             }
         }
-        Value::Array(items) if items.iter().all(Value::is_table) => {
+        // An empty list inside a section says "none" of a key that may have a default; a list of sections is only empty.
+        Value::Array(items) if items.iter().all(Value::is_table) && (!items.is_empty() || path.0.len() == 1) => {
             for (index, inner) in items.iter().enumerate() {
                 flatten(inner, &path.child(Segment::Index(index)), leaf);
             }

@@ -279,7 +279,9 @@ fn show_prints_no_token() {
     let token = "T0123456789abcdefXYZ";
     let file =
         format!("[[webhooks]]\nurl = \"https://h.example/a/{token}?key={token}\"\nsecret_env = \"HOOK_SECRET\"\n");
-    let text = show(&loaded(&file, &[("HOOK_SECRET", "whsec_abc")], &[]));
+    let read = loaded(&file, &[("HOOK_SECRET", "whsec_abc")], &[]);
+    assert!(!format!("{read:?}").contains(token), "{read:?}");
+    let text = show(&read);
     assert!(!text.contains(token) && !text.contains("whsec"), "{text}");
     assert!(text.contains("https://h.example/a/***?***") && text.contains("secret_env = \"HOOK_SECRET\""), "{text}");
     let no_url = format!("[[webhooks]]\nurl = \"h.example/{token}\"\nsecret_env = \"S\"\n");

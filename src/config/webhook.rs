@@ -33,7 +33,7 @@ impl fmt::Display for SecretSource {
 }
 
 /// A checked receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
     /// Unique name in metrics and logs.
     pub name: String,
@@ -59,6 +59,18 @@ pub struct Webhook {
     pub min_interval: Duration,
     /// When what failed is tried again.
     pub retry: Schedule,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook")
+            .field("name", &self.name)
+            .field("format", &self.format)
+            .field("url", &masked_url(self.url.as_str()))
+            .field("secret", &self.secret)
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where PagerDuty takes events.

@@ -3,6 +3,7 @@
 //! Part of [`super::Settings`]; what needs two keys is checked in [`crate::config::Webhook`]. Invariant: no key holds a
 //! secret except a URL that is one, which `config show` masks.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use flowshift_proto::anomaly::{Severity, Signal, Verdict};
@@ -10,10 +11,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Span;
+use crate::config::webhook::masked_url;
 use crate::webhook::Format;
 
 /// `[[webhooks]]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookSettings {
     /// Name in metrics and logs, unique; 1 to 64 letters, digits, `_`, `.` or `-`. Not set: `webhook-<n>`.
@@ -82,5 +84,13 @@ impl Default for WebhookSettings {
             max_age: Span::secs(24 * 3600),
             muted: false,
         }
+    }
+}
+
+impl fmt::Debug for WebhookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Path and query of some receivers' addresses are secrets.
+        let shown = toml::to_string(&Self { url: masked_url(&self.url), ..self.clone() }).unwrap_or_default();
+        write!(f, "WebhookSettings {{ {} }}", shown.trim().replace('\n', ", "))
     }
 }
