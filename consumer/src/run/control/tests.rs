@@ -110,6 +110,30 @@ impl Fleet {
         self.control.tick(&self.rows().await, &BTreeSet::new(), &CancellationToken::new()).await.unwrap();
     }
 
+    /// Two sources of which the second asks to come back, its row changed by `change`, and the rows; the set that says so is
+    /// committed.
+    async fn asking(change: impl Fn(Item) -> Item) -> (Self, Vec<LeaseRow>) {
+        let asks = |row: Item| change(row.with(attribute::STATUS[0], Value::number(Status::Return.code())));
+        let mut fleet = Self::new(2, |number, row| if number == 1 { asks(row) } else { row }).await;
+        let rows = fleet.rows().await;
+        let set = fleet.control.set(&rows, &BTreeSet::new());
+        fleet.control.commit(set).await.unwrap();
+        (fleet, rows)
+    }
+
+    /// Gives a floor while the row of who asks is changed; its status then.
+    async fn let_back_while(&mut self, rows: &[LeaseRow], change: Update) -> Status {
+        let (meter, leases) = (Arc::clone(&self.meter), self.leases.clone());
+        let meanwhile = async {
+            // After the scan, which is answered at 5 ms, and before the write, which lands at 20 ms.
+            tokio::time::sleep(Duration::from_millis(7)).await;
+            meter.update(&leases, rows[1].shard.as_str(), change, Condition::None).await.unwrap();
+        };
+        let (done, ()) = tokio::join!(self.control.let_back(rows), meanwhile);
+        done.unwrap();
+        self.rows().await[1].status[0]
+    }
+
     fn scans(&self) -> u64 {
         self.meter.usage().iter().filter(|((_, o), _)| *o == Operation::Scan).map(|(_, usage)| usage.calls).sum()
     }
@@ -182,21 +206,9 @@ async fn with_nobody_live_all_come_back_where_the_furthest_stood() {
 /// asked again of lanes that are past the old floor.
 #[tokio::test(start_paused = true)]
 async fn a_floor_is_not_written_over_data_cut_since_it_was_found() {
-    let asks = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
-    let mut fleet = Fleet::new(2, |number, row| if number == 1 { asks(row) } else { row }).await;
-    let rows = fleet.rows().await;
-    let set = fleet.control.set(&rows, &BTreeSet::new());
-    fleet.control.commit(set).await.unwrap();
-    let (meter, leases) = (Arc::clone(&fleet.meter), fleet.leases.clone());
-    let meanwhile = async {
-        // After the scan, which is answered at 5 ms, and before the write, which lands at 10 ms.
-        tokio::time::sleep(Duration::from_millis(7)).await;
-        let cut = Update::new().set(attribute::DATA[0], Value::number(2));
-        meter.update(&leases, rows[1].shard.as_str(), cut, Condition::None).await.unwrap();
-    };
-    let (done, ()) = tokio::join!(fleet.control.let_back(&rows), meanwhile);
-    done.unwrap();
-    assert_eq!(fleet.rows().await[1].status[0], Status::Return);
+    let (mut fleet, rows) = Fleet::asking(|row| row).await;
+    let cut = Update::new().set(attribute::DATA[0], Value::number(2));
+    assert_eq!(fleet.let_back_while(&rows, cut).await, Status::Return);
     fleet.control.let_back(&fleet.rows().await).await.unwrap();
     assert_eq!(fleet.rows().await[1].status[0], Status::Live, "the next look finds it as it is");
 }
@@ -280,23 +292,9 @@ async fn the_source_set_of_ten_thousand_sources_fits_its_item() {
 /// had lost its state to a new owner, was told out, and lanes had closed what it then spoke of.
 #[tokio::test(start_paused = true)]
 async fn a_floor_answers_the_time_the_source_asked_and_no_later_one() {
-    let returns = |row: Item| {
-        row.with(attribute::STATUS[0], Value::number(Status::Return.code())).with(attribute::ASKED, Value::number(4))
-    };
-    let mut fleet = Fleet::new(2, |number, row| if number == 1 { returns(row) } else { row }).await;
-    let rows = fleet.rows().await;
-    let set = fleet.control.set(&rows, &BTreeSet::new());
-    fleet.control.commit(set).await.unwrap();
-    let (meter, leases) = (Arc::clone(&fleet.meter), fleet.leases.clone());
-    let meanwhile = async {
-        // After the scan, which is answered at 5 ms, and before the write.
-        tokio::time::sleep(Duration::from_millis(7)).await;
-        let again = Update::new().set(attribute::ASKED, Value::number(5));
-        meter.update(&leases, rows[1].shard.as_str(), again, Condition::None).await.unwrap();
-    };
-    let (done, ()) = tokio::join!(fleet.control.let_back(&rows), meanwhile);
-    done.unwrap();
-    assert_eq!(fleet.rows().await[1].status[0], Status::Return);
+    let (mut fleet, rows) = Fleet::asking(|row| row.with(attribute::ASKED, Value::number(4))).await;
+    let again = Update::new().set(attribute::ASKED, Value::number(5));
+    assert_eq!(fleet.let_back_while(&rows, again).await, Status::Return);
     fleet.control.let_back(&fleet.rows().await).await.unwrap();
     assert_eq!(fleet.rows().await[1].status[0], Status::Live, "the next look finds it as it is");
 }
@@ -304,12 +302,9 @@ async fn a_floor_answers_the_time_the_source_asked_and_no_later_one() {
 /// One that slept and is no leader any more knows of no set since its own, by which lanes may have gone on.
 #[tokio::test(start_paused = true)]
 async fn no_floor_is_given_on_the_word_of_a_set_that_is_not_the_latest() {
-    let returns = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
-    let mut fleet = Fleet::new(2, |number, row| if number == 1 { returns(row) } else { row }).await;
-    let rows = fleet.rows().await;
-    let set = fleet.control.set(&rows, &BTreeSet::new());
-    fleet.control.commit(set.clone()).await.unwrap();
+    let (mut fleet, rows) = Fleet::asking(|row| row).await;
     let ours = fleet.control.committed.clone();
+    let set = ours.clone().unwrap().sources;
     let told = set.into_keys().map(|id| (id, vec![Status::Idle])).collect();
     fleet.control.commit(told).await.unwrap();
     fleet.control.committed = ours;
@@ -321,15 +316,11 @@ async fn no_floor_is_given_on_the_word_of_a_set_that_is_not_the_latest() {
 /// The leader's write landed after its END; its children had counted by then, and lanes now went past them.
 #[tokio::test(start_paused = true)]
 async fn nobody_is_put_out_or_let_back_after_its_end_or_in_another_epoch() {
-    let asks = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
     let pending = |value: &str| Update::new().set(attribute::PENDING, Value::string(value));
     let epoch = Update::new().set(attribute::EPOCH, Value::number(9));
     let end = Update::new().set(attribute::CHECKPOINT, Value::string("SHARD_END"));
     for meanwhile in [pending("SHARD_END"), pending("77"), epoch, end] {
-        let mut fleet = Fleet::new(2, |number, row| if number == 1 { asks(row) } else { row }).await;
-        let rows = fleet.rows().await;
-        let set = fleet.control.set(&rows, &BTreeSet::new());
-        fleet.control.commit(set).await.unwrap();
+        let (fleet, rows) = Fleet::asking(|row| row).await;
         let (meter, leases) = (Arc::clone(&fleet.meter), fleet.leases.clone());
         for row in &rows {
             meter.update(&leases, row.shard.as_str(), meanwhile.clone(), Condition::None).await.unwrap();
@@ -342,8 +333,7 @@ async fn nobody_is_put_out_or_let_back_after_its_end_or_in_another_epoch() {
         assert_eq!(statuses, [Status::Live, Status::Return], "{meanwhile:?}");
     }
     // As it was read, both are done.
-    let fleet = Fleet::new(2, |number, row| if number == 1 { asks(row) } else { row }).await;
-    let rows = fleet.rows().await;
+    let (fleet, rows) = Fleet::asking(|row| row).await;
     fleet.control.put_out(&rows[0], Out { kind: 0, stuck: false }).await.unwrap();
     fleet.control.floor_for(&rows[1], 0, 5).await.unwrap();
     let statuses: Vec<Status> = fleet.rows().await.iter().map(|row| row.status[0]).collect();
