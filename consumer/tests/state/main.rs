@@ -10,6 +10,7 @@ mod ends;
 mod job;
 mod keys;
 mod lanes;
+mod leader;
 mod mismatch;
 #[path = "../support/mortal.rs"]
 mod mortal;

@@ -98,11 +98,19 @@ impl World {
 
     /// A worker that is killed as soon as the input's row is as it should be: nothing is settled or given away.
     pub(crate) async fn work_and_die(&mut self, when: impl Fn(&LeaseRow) -> bool) {
+        let row = async |world: &Self| inspect::rows(&*world.table, &Self::tables(), INPUT).await.unwrap().pop();
+        let shown = async |world: &Self| {
+            while !row(world).await.as_ref().is_some_and(&when) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        self.work_while(shown).await;
+    }
+
+    /// A worker that is killed when this is done.
+    pub(crate) async fn work_while(&mut self, meanwhile: impl AsyncFnOnce(&Self)) {
         let process = self.start(|_| {}, Copy::default());
-        let row = async || inspect::rows(&*self.table, &Self::tables(), INPUT).await.unwrap().pop();
-        while !row().await.as_ref().is_some_and(&when) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        meanwhile(self).await;
         process.dead.cancel();
         process.running.abort();
     }
