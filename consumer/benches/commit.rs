@@ -1,7 +1,7 @@
 //! What saving and restoring a lane of 100 KB takes: whole, and as a delta when a thirtieth of it changed.
 //!
-//! `cargo bench -p flowshift-consumer --bench commit`. Tables in memory: the time is compression, checksums and copying.
-//! The bytes each form stores are printed first.
+//! `cargo bench -p flowshift-consumer --bench commit`. Tables in memory: the time is compression, checksums and
+//! copying. The bytes each form stores are printed first.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

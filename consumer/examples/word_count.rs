@@ -1,4 +1,5 @@
-//! Counts words, exactly, through kill -9. It starts Kinesis and DynamoDB inside the process, with their data in a folder:
+//! Counts words, exactly, through kill -9. It starts Kinesis and DynamoDB inside the process, with their data in a
+//! folder:
 //!
 //! ```text
 //! yes 'to be or not to be' | head -200000 | cargo run -p flowshift-consumer --example word_count -- /tmp/words

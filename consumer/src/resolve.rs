@@ -121,8 +121,8 @@ pub async fn discard_state(
     decide(table, tables, stream, shard, Decision::DiscardState).await
 }
 
-/// Puts records of the job's own making that skip lanes ([`crate::skip`]) into the stream of the stage that waits for them,
-/// and returns when they are acknowledged. They may stand there twice, so they must be idempotent by content.
+/// Puts records of the job's own making that skip lanes ([`crate::skip`]) into the stream of the stage that waits for
+/// them, and returns when they are acknowledged. They may stand there twice, so they must be idempotent by content.
 ///
 /// # Errors
 /// The stream refused it for good.

@@ -1,12 +1,13 @@
 //! SKIP: nobody waits any longer for a lane that does not come on.
 //!
-//! A stage that merges what the lanes say, step by step, waits for every lane: one exchange shard that stands still stops
-//! it whole. So the leader, after [`Timing::stuck_after`](crate::run::Timing), or an operator puts SKIP records into that
-//! stage's stream, each valid from its place there: the lane counts as having spoken up to a moment of event time, and what
-//! it says about that time later is for the stage to count and drop. How such a record looks is the job's ([`SkipRecords`]).
-//! Invariants: a record is idempotent by (lane, kind, moment), and a later moment takes in the earlier ones; nothing is
-//! given up beyond the place that every shard on the move has committed, so a record skips no step that would have had to
-//! wait for another lane. Read next: `run::leader::skips` (when), [`crate::resolve::skip`] (by hand).
+//! A stage that merges what the lanes say, step by step, waits for every lane: one exchange shard that stands still
+//! stops it whole. So the leader, after [`Timing::stuck_after`](crate::run::Timing), or an operator puts SKIP records
+//! into that stage's stream, each valid from its place there: the lane counts as having spoken up to a moment of event
+//! time, and what it says about that time later is for the stage to count and drop. How such a record looks is the
+//! job's ([`SkipRecords`]). Invariants: a record is idempotent by (lane, kind, moment), and a later moment takes in the
+//! earlier ones; nothing is given up beyond the place that every shard on the move has committed, so a record skips no
+//! step that would have had to wait for another lane. Read next: `run::leader::skips` (when), [`crate::resolve::skip`]
+//! (by hand).
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ pub struct SkipRecord {
     pub entry: Entry,
 }
 
-/// Makes the record that skips a lane, for a feed kind, up to a moment (event time, epoch milliseconds); `None` when the
-/// kind is not judged or no step ends by then. The same arguments must give the same bytes.
+/// Makes the record that skips a lane, for a feed kind, up to a moment (event time, epoch milliseconds); `None` when
+/// the kind is not judged or no step ends by then. The same arguments must give the same bytes.
 #[derive(Clone)]
 pub struct SkipRecords(Arc<dyn Fn(LaneId, usize, i64) -> Option<SkipRecord> + Send + Sync>);
 
@@ -92,8 +93,8 @@ impl LaneShard {
     }
 }
 
-/// Up to where all of these have come: what a stage behind them could take if it waited for no other. None for a kind in
-/// which one has said nothing yet or all have ended, and when there are none.
+/// Up to where all of these have come: what a stage behind them could take if it waited for no other. None for a kind
+/// in which one has said nothing yet or all have ended, and when there are none.
 pub fn all_reached<'a>(shards: impl Iterator<Item = &'a LaneShard>) -> Reached {
     let reached = shards.map(|shard| shard.reached).reduce(least).unwrap_or_default();
     // The end of time names no step: what is left there ends with the lane itself.

@@ -6,14 +6,14 @@
 //! cargo run --release -p flowshift-consumer --example cost -- --wire 1,10        # the same units as the service counts them
 //! ```
 //!
-//! The engine runs in virtual time on streams and tables in memory, with every time of [`Timing::default`] (commits every
-//! 10 s), 5 ms for an answer of DynamoDB and 15 ms for one of Kinesis. Each item's size is priced by AWS's documented
-//! rule ([`Metered`]); `--wire` checks that rule against a real service's own account. The job has flowshift's shape: 64
-//! lanes, 100 pairs per input shard, 1 KB per pair, 30 % of the pairs seen in 10 s at full load. All workers start
-//! together; later one is killed.
+//! The engine runs in virtual time on streams and tables in memory, with every time of [`Timing::default`] (commits
+//! every 10 s), 5 ms for an answer of DynamoDB and 15 ms for one of Kinesis. Each item's size is priced by AWS's
+//! documented rule ([`Metered`]); `--wire` checks that rule against a real service's own account. The job has
+//! flowshift's shape: 64 lanes, 100 pairs per input shard, 1 KB per pair, 30 % of the pairs seen in 10 s at full load.
+//! All workers start together; later one is killed.
 //!
-//! Reading order: `world` (workers and input), `job` (what they run), `report`; `port` and `stream` are the world's walls; `wire` stands
-//! beside them.
+//! Reading order: `world` (workers and input), `job` (what they run), `report`; `port` and `stream` are the world's
+//! walls; `wire` stands beside them.
 //!
 //! [`Timing::default`]: flowshift_consumer::run::Timing
 //! [`Metered`]: flowshift_consumer::table::metered::Metered

@@ -1,7 +1,7 @@
 //! A worker's way to tables and streams: every call takes a while, and none returns once the worker was killed.
 //!
-//! It also sorts the state table's items by what they are for, so that each kind's cost stands by itself: the meter sees
-//! `STATE#beats` and the like. Nothing reads that table as a whole, so parting it changes nothing.
+//! It also sorts the state table's items by what they are for, so that each kind's cost stands by itself: the meter
+//! sees `STATE#beats` and the like. Nothing reads that table as a whole, so parting it changes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
 //! Streams in memory that forget: a thousand shards' records of an hour would not fit otherwise.
 //!
-//! The order rules are [`MemoryLog`](flowshift_consumer::log::memory::MemoryLog)'s without resharding. Records older than
-//! [`KEEP`] go; a reader that came too late is counted in [`Tails::late`], which a measurement must find at 0.
+//! The order rules are [`MemoryLog`](flowshift_consumer::log::memory::MemoryLog)'s without resharding. Records older
+//! than [`KEEP`] go; a reader that came too late is counted in [`Tails::late`], which a measurement must find at 0.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

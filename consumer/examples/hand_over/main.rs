@@ -11,8 +11,8 @@
 //! the machine's monotonic clock. A trial's figure is that of its *slowest* shard: from the signal to the first record
 //! that another worker's stage processed. The moment of the signal is random against every beat and pass.
 //!
-//! Reading order: `scenario` (what is done to a job), `job` (its processes and what they tell), `worker` (the other side
-//! of the pipe), `report`.
+//! Reading order: `scenario` (what is done to a job), `job` (its processes and what they tell), `worker` (the other
+//! side of the pipe), `report`.
 //!
 //! [`Timing::default`]: flowshift_consumer::run::Timing
 

@@ -1,7 +1,7 @@
 //! Counts every call of an SDK client by how it ended, with its time and the SDK's own retries.
 //!
-//! Not per attempt: a call that was throttled twice and then went through is one `ok` and two retries. A call whose future
-//! is dropped before its answer is not counted. Cost: two hooks per call, nothing per record.
+//! Not per attempt: a call that was throttled twice and then went through is one `ok` and two retries. A call whose
+//! future is dropped before its answer is not counted. Cost: two hooks per call, nothing per record.
 
 use aws_sdk_kinesis::config::interceptors::{BeforeSerializationInterceptorContextRef, FinalizerInterceptorContextRef};
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};

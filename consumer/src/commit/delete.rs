@@ -2,7 +2,8 @@
 //!
 //! A lane's chunks lie under the lane's key and go on with the child shard that owns the lane; only what no living row
 //! names is deleted, and never what an owner later than the finished shard's last wrote.
-//! Invariant: deleting twice, or half and then again, does no harm. The caller deletes the row, before or after its state.
+//! Invariant: deleting twice, or half and then again, does no harm. The caller deletes the row, before or after its
+//! state.
 
 use std::collections::BTreeSet;
 

@@ -2,14 +2,15 @@
 //!
 //! Both are zstd frames. A patch is a frame whose window begins with the other bytes (zstd calls it a reference
 //! prefix), so what did not change costs a few bytes per run. Not here: where frames are stored ([`super::part`]).
-//! Invariant: unpacking gives back exactly the bytes or an error; a length from outside is bounded before memory is taken.
+//! Invariant: unpacking gives back exactly the bytes or an error; a length from outside is bounded before memory is
+//! taken.
 
 use std::io::{self, Read, Write};
 
 /// A state larger than this is a fault, not a state.
 pub(super) const MAX_PLAIN_BYTES: u64 = 1 << 30;
-/// zstd's default. Level 1 without long-distance matches finds nothing in 430 KB of state (165 KB instead of 17 KB), level
-/// 9 saves a tenth for many times the time: measured on a detector's lane.
+/// zstd's default. Level 1 without long-distance matches finds nothing in 430 KB of state (165 KB instead of 17 KB),
+/// level 9 saves a tenth for many times the time: measured on a detector's lane.
 const LEVEL: i32 = 3;
 
 /// Bytes that the ordinary match tables of [`LEVEL`] remember.

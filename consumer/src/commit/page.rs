@@ -1,14 +1,15 @@
 //! Pages: immutable pieces of a part's state, written once and read on demand.
 //!
-//! For what is large, changes rarely and is not always needed: it is neither saved with the part again and again nor held
-//! in memory. A part's pages are listed by its index, a part of its own under `PART/pages`, so they move with their lane.
-//! A changed page is a new version under a new key; the version before is deleted only after the commit that no longer
-//! names it, and the index lists what is still to be deleted, so that a crash in between leaves no garbage behind.
+//! For what is large, changes rarely and is not always needed: it is neither saved with the part again and again nor
+//! held in memory. A part's pages are listed by its index, a part of its own under `PART/pages`, so they move with
+//! their lane. A changed page is a new version under a new key; the version before is deleted only after the commit
+//! that no longer names it, and the index lists what is still to be deleted, so that a crash in between leaves no
+//! garbage behind.
 //!
 //! Invariant: a key is never used twice for committed bytes. A version is one above the page's last; a name that was
-//! dropped starts above `floor`, the highest version ever dropped of the part. A version that was put and never committed
-//! (a crash) is overwritten by the next owner's under its higher fence. Deleting asks for the fence the version was
-//! written under.
+//! dropped starts above `floor`, the highest version ever dropped of the part. A version that was put and never
+//! committed (a crash) is overwritten by the next owner's under its higher fence. Deleting asks for the fence the
+//! version was written under.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -2,23 +2,24 @@
 //!
 //! A part is a **base**, its bytes whole at place A or B, and up to [`MAX_DELTAS`] **deltas**, each a patch from one
 //! generation's bytes to the next one's, in the delta slots 0, 1, 2, … All of them are written under one fence.
-//! Restoring reads the base and every delta, and proves for each: the fence, that it patches the generation before it, and
-//! length and CRC-32 of the bytes it leads to.
+//! Restoring reads the base and every delta, and proves for each: the fence, that it patches the generation before it,
+//! and length and CRC-32 of the bytes it leads to.
 //!
 //! # Why a committed part is never overwritten before the next commit
 //!
-//! 1. A base goes to the place that the live base is not at. A delta goes to the slot after the live deltas. So the next
-//!    generation, whichever form it has, is put where the live manifest names nothing.
-//! 2. The first base after a chain sits beside it; only when it is committed do deltas start again at slot 0, and by then
-//!    nothing names the old ones.
+//! 1. A base goes to the place that the live base is not at. A delta goes to the slot after the live deltas. So the
+//!    next generation, whichever form it has, is put where the live manifest names nothing.
+//! 2. The first base after a chain sits beside it; only when it is committed do deltas start again at slot 0, and by
+//!    then nothing names the old ones.
 //! 3. A new owner has a new fence and a part has one fence, so its first put of a part is a base: case 1.
-//! 4. An older owner that wakes up can put only its one uncommitted generation, to places that (1) leaves free, and only
-//!    until the new owner has been there: afterwards its fence is refused. Chunks it leaves are not named by anybody.
+//! 4. An older owner that wakes up can put only its one uncommitted generation, to places that (1) leaves free, and
+//!    only until the new owner has been there: afterwards its fence is refused. Chunks it leaves are not named by
+//!    anybody.
 //! 5. Under one fence every put of a part has a higher generation than the one before, also when the commit in between
 //!    was refused; so a request that was delayed on its way is refused too, instead of landing on later bytes.
 //!
-//! Deltas patch the generation before, not the base: measured on a lane of the detector they are six times smaller after
-//! a minute ([`super::saver`] has the figures).
+//! Deltas patch the generation before, not the base: measured on a lane of the detector they are six times smaller
+//! after a minute ([`super::saver`] has the figures).
 
 use bytes::Bytes;
 use futures::StreamExt;

@@ -9,8 +9,8 @@
 //! A part is stored whole when its fence is new, it fits one write unit anyway, it has [`MAX_DELTAS`] deltas, this one
 //! would be more than half of the base, or all together more than twice the base. Measured on a detector's lane of 58
 //! pairs (177 KB packed, 17 KB per delta): bases at half of the base make 43 KB per save, at twice 24 KB, and deltas
-//! against the base instead of the generation before would be 99 KB after a minute. A written kilobyte costs twenty times a
-//! read one, and a restore happens once per hand-over, so it may read three times the base.
+//! against the base instead of the generation before would be 99 KB after a minute. A written kilobyte costs twenty
+//! times a read one, and a restore happens once per hand-over, so it may read three times the base.
 
 use std::collections::BTreeMap;
 

@@ -115,7 +115,8 @@ mod tests {
     use crate::run::Tables;
     use crate::table::memory::MemoryTable;
 
-    /// Nothing was stored of an empty one: a batch that was cut with it could not be made again, and its shard stood still.
+    /// Nothing was stored of an empty one: a batch that was cut with it could not be made again, and its shard stood
+    /// still.
     #[tokio::test]
     async fn what_was_stored_is_read_back_also_when_it_is_empty_or_of_several_pieces() {
         let snapshots = Snapshots::new(Arc::new(MemoryTable::default()), Tables::new("test").state());

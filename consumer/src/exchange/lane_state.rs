@@ -125,8 +125,8 @@ impl LaneState {
         self.sources.values_mut().filter(|s| !s.ended).for_each(|s| s.forgive = true);
     }
 
-    /// Accepts every gap in records that arrived up to a moment, epoch milliseconds by the stream's clock. Closes nothing
-    /// before a control record that catches up.
+    /// Accepts every gap in records that arrived up to a moment, epoch milliseconds by the stream's clock. Closes
+    /// nothing before a control record that catches up.
     pub fn accept_until(&mut self, ms: i64) {
         self.blind = true;
         self.accept_until_ms = self.accept_until_ms.max(ms);
@@ -203,8 +203,8 @@ impl LaneState {
         self.advance();
     }
 
-    /// A child counts from its parent's end on, at the parent's last watermark (two parents: at the smaller), also when no
-    /// control record has named either: the first may be older than the end, and come after it.
+    /// A child counts from its parent's end on, at the parent's last watermark (two parents: at the smaller), also when
+    /// no control record has named either: the first may be older than the end, and come after it.
     fn add_child(&mut self, id: SourceId, last: Watermarks, status: &[Status]) {
         let kinds = self.kinds;
         let child = self.sources.entry(id).or_insert_with(|| Entry::new(kinds));
@@ -259,8 +259,8 @@ impl LaneState {
     }
 
     /// A source that has left the set has ended, and all it ever put stands before this record: its END is lost, of the
-    /// sources a lane that catches up knows, and of those that were named when it caught up and not heard of since. A child
-    /// that was never named may be younger than a set that still names an ended source.
+    /// sources a lane that catches up knows, and of those that were named when it caught up and not heard of since. A
+    /// child that was never named may be younger than a set that still names an ended source.
     fn end_the_lost(&mut self, control: &Control, catches_up: bool, arrived_ms: i64) -> Vec<Loss> {
         let ended = |id: &SourceId| self.sources.get(id).is_some_and(|s| s.ended);
         let older = control.sources.keys().any(ended);

@@ -1,7 +1,7 @@
 //! What travels between the stages: lanes, sources, numbered batches, marks and control records.
 //!
-//! Invariant: a batch (source, epoch, n) is applied to a lane once, whole and in order of n, whoever sent it and however
-//! often; a lane's watermark never moves back and never passes a live source.
+//! Invariant: a batch (source, epoch, n) is applied to a lane once, whole and in order of n, whoever sent it and
+//! however often; a lane's watermark never moves back and never passes a live source.
 
 mod envelope;
 mod lane;

@@ -1,8 +1,8 @@
 //! Where a batch came from, and how far event time has come there.
 //!
 //! A source is a shard of the input stream, told apart over re-creations of the stream by its creation time. Feed kinds
-//! have watermarks of their own, because flow logs come minutes later than reports. Plain values; who decides a source's
-//! [`Status`] is `run::control`.
+//! have watermarks of their own, because flow logs come minutes later than reports. Plain values; who decides a
+//! source's [`Status`] is `run::control`.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! How often batches may be cut: what the exchange stream can carry.
 //!
-//! Every batch puts one record per lane, whether it holds anything or not, so the load of the exchange stream grows with
-//! the input shards and not with the records. Method: an exchange shard takes 1,000 records a second (a Kinesis limit), of
-//! which batches use a fifth; the rest is for parts, repeats and lanes that do not spread evenly.
+//! Every batch puts one record per lane, whether it holds anything or not, so the load of the exchange stream grows
+//! with the input shards and not with the records. Method: an exchange shard takes 1,000 records a second (a Kinesis
+//! limit), of which batches use a fifth; the rest is for parts, repeats and lanes that do not spread evenly.
 //! A batch is a pure function of its cut, so the interval may change between any two batches.
 //! Not here: who counts the shards (`run::leader`), and how long a mapper waits (`run::map_driver`).
 
@@ -21,14 +21,15 @@ pub struct ShardCounts {
 }
 
 impl ShardCounts {
-    /// The shortest time between two batches of one input shard that the exchange stream can carry, for this many lanes;
-    /// rounded up to a millisecond.
+    /// The shortest time between two batches of one input shard that the exchange stream can carry, for this many
+    /// lanes; rounded up to a millisecond.
     pub fn least_interval(self, lanes: u16) -> Duration {
         let per_second = RECORDS_PER_SECOND.saturating_mul(self.exchange.max(1));
         Duration::from_millis(self.record_millis(lanes).div_ceil(per_second))
     }
 
-    /// Exchange shards with which a batch can be cut every `interval`; at least 1. An interval below 1 ms is taken as 1 ms.
+    /// Exchange shards with which a batch can be cut every `interval`; at least 1. An interval below 1 ms is taken as 1
+    /// ms.
     pub fn exchange_needed(self, lanes: u16, interval: Duration) -> u64 {
         let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
         self.record_millis(lanes).div_ceil(RECORDS_PER_SECOND.saturating_mul(millis)).max(1)

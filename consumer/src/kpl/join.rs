@@ -1,6 +1,7 @@
 //! Writes an aggregate: for tests, and for producers that want fewer, larger records.
 //!
-//! The bytes are those that AWS's own libraries write. Whether the result fits a Kinesis record is for the caller to see.
+//! The bytes are those that AWS's own libraries write. Whether the result fits a Kinesis record is for the caller to
+//! see.
 
 use bytes::Bytes;
 use md5::{Digest, Md5};

@@ -5,8 +5,9 @@
 //! range and [`Kpl`], so that a batch recomputed later sees the same records. Not here: reading (`run::fetch`
 //! calls it where records enter).
 //!
-//! Invariant: whatever is not exactly an aggregate comes out unchanged as one plain record, with the reason. Sub-records
-//! are slices of the aggregate's buffer; nothing is copied, and memory stays below 20 times the aggregate's size.
+//! Invariant: whatever is not exactly an aggregate comes out unchanged as one plain record, with the reason.
+//! Sub-records are slices of the aggregate's buffer; nothing is copied, and memory stays below 20 times the aggregate's
+//! size.
 
 mod join;
 mod split;

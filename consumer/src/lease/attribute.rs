@@ -1,7 +1,7 @@
 //! Attribute names of a lease row: KCL 3.x's, and our own behind the prefix `fs_`.
 //!
-//! KCL's updates name the attributes they change, so ours survive a Java writer, and its dashboards read ours. The names
-//! are a stored format: none is renamed or given a second meaning.
+//! KCL's updates name the attributes they change, so ours survive a Java writer, and its dashboards read ours. The
+//! names are a stored format: none is renamed or given a second meaning.
 
 /// Hash key: the shard id.
 pub const KEY: &str = "leaseKey";
@@ -17,7 +17,8 @@ pub const SUB_SEQUENCE: &str = "checkpointSubSequenceNumber";
 pub const PENDING: &str = "pendingCheckpoint";
 /// As `checkpointSubSequenceNumber`, for the pending checkpoint.
 pub const PENDING_SUB_SEQUENCE: &str = "pendingCheckpointSubSequenceNumber";
-/// Bytes that a KCL application prepared with its pending checkpoint. Never written here, and removed with what they belong to.
+/// Bytes that a KCL application prepared with its pending checkpoint. Never written here, and removed with what they
+/// belong to.
 pub const PENDING_STATE: &str = "pendingCheckpointState";
 /// Times the owner changed since the last checkpoint.
 pub const SWITCHES: &str = "ownerSwitchesSinceCheckpoint";
@@ -52,8 +53,8 @@ pub const TIP: &str = "fs_tip";
 pub const DATA: [&str; 4] = ["fs_data0", "fs_data1", "fs_data2", "fs_data3"];
 /// Status of the source for a kind, by kind.
 pub const STATUS: [&str; 4] = ["fs_status0", "fs_status1", "fs_status2", "fs_status3"];
-/// 1: the parents of the row have ended, and the status was taken over from them. The status of a row without this that nobody
-/// has claimed and that has parents means nothing.
+/// 1: the parents of the row have ended, and the status was taken over from them. The status of a row without this that
+/// nobody has claimed and that has parents means nothing.
 pub const HEIR: &str = "fs_heir";
 /// Floor under the watermark of a kind after a return, by kind, epoch milliseconds.
 pub const FLOOR: [&str; 4] = ["fs_floor0", "fs_floor1", "fs_floor2", "fs_floor3"];
@@ -67,8 +68,8 @@ pub const RESOLVE: &str = "fs_resolve";
 pub const RESOLVED: &str = "fs_resolved";
 /// Where a row that starts at a time starts, epoch milliseconds; without it the row starts as KCL's would.
 pub const START: &str = "fs_start";
-/// When the shard was last read to its tip, as committed: the owner's wall clock, epoch milliseconds. Hours of difference
-/// between two clocks are allowed for.
+/// When the shard was last read to its tip, as committed: the owner's wall clock, epoch milliseconds. Hours of
+/// difference between two clocks are allowed for.
 pub const SEEN: &str = "fs_seen";
 /// The owner as this engine last wrote it: another owner was put there by another program.
 pub const ASSIGNED: &str = "fs_owner";

@@ -1,8 +1,8 @@
 //! Taking a lease from its owner by an operator's hand, as KCL's evict: the owner goes, the counter rises.
 //!
-//! Safe at any moment: the owner's next write is refused, and the leader assigns the lease anew. Whether the owner still
-//! lives is the caller's question; evicting a live one costs a hand-over. A hand-over under way is ended instead: the old
-//! owner (`checkpointOwner`) goes, the next one stays.
+//! Safe at any moment: the owner's next write is refused, and the leader assigns the lease anew. Whether the owner
+//! still lives is the caller's question; evicting a live one costs a hand-over. A hand-over under way is ended instead:
+//! the old owner (`checkpointOwner`) goes, the next one stays.
 
 use super::{LeaseRow, RowError, attribute};
 use crate::shard::ShardId;

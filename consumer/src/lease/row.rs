@@ -1,8 +1,8 @@
 //! A lease row as read: KCL's items, and ours beside them.
 //!
 //! Reading is lenient where another program may have written (an unknown attribute is left alone, one that
-//! older rows lack has its default) and strict where only we write (a broken cut or manifest is an error, never a fresh start).
-//! Not here: writing, which is [`HeldLease`](super::HeldLease)'s alone.
+//! older rows lack has its default) and strict where only we write (a broken cut or manifest is an error, never a fresh
+//! start). Not here: writing, which is [`HeldLease`](super::HeldLease)'s alone.
 
 use std::fmt;
 
@@ -121,8 +121,8 @@ pub struct LeaseRow {
     pub bytes_per_second: u64,
     /// Owner changes since the last checkpoint.
     pub switches: i64,
-    /// Where a row with AT_TIMESTAMP or LATEST starts, epoch milliseconds: as set, else its creation; none in a row that
-    /// another program made and no worker of ours has had yet.
+    /// Where a row with AT_TIMESTAMP or LATEST starts, epoch milliseconds: as set, else its creation; none in a row
+    /// that another program made and no worker of ours has had yet.
     pub start_ms: Option<i64>,
     /// The owner as this engine last wrote it.
     pub assigned: Option<String>,
@@ -218,8 +218,8 @@ impl LeaseRow {
 
 /// The stream that a row of KCL's multi-stream mode names; none in the table of one stream.
 ///
-/// There a row's key is `account:stream:creation:shard` and the stream stands in an attribute, too. Taken for the row of a
-/// shard of that name, it would be one of a shard that does not exist.
+/// There a row's key is `account:stream:creation:shard` and the stream stands in an attribute, too. Taken for the row
+/// of a shard of that name, it would be one of a shard that does not exist.
 pub fn stream_of(item: &Item) -> Option<&str> {
     if item.string(attribute::ENTITY).is_some_and(|kind| kind != "LEASE") {
         return None;

@@ -90,8 +90,9 @@ async fn put_rest(
     Ok(())
 }
 
-/// [`put_all`] for a caller that has other things to do: gives up after `limit` with [`PutError::Late`]. What is acknowledged
-/// is no longer in `entries` then; some of the others may be in the stream, and more may still come into it.
+/// [`put_all`] for a caller that has other things to do: gives up after `limit` with [`PutError::Late`]. What is
+/// acknowledged is no longer in `entries` then; some of the others may be in the stream, and more may still come into
+/// it.
 pub(crate) async fn put_all_within(
     log: &dyn Log,
     stream: &str,

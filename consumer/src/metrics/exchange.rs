@@ -31,8 +31,8 @@ impl EngineMetrics {
         self.set.recomputed.with_label_values(&[stream, outcome]).inc();
     }
 
-    /// A lane goes on behind an accepted loss; `reason` is [`Loss::name`](crate::exchange::Loss::name), or `partial` when
-    /// it keeps a part of an earlier emission.
+    /// A lane goes on behind an accepted loss; `reason` is [`Loss::name`](crate::exchange::Loss::name), or `partial`
+    /// when it keeps a part of an earlier emission.
     pub(crate) fn lane_incomplete(&self, stream: &str, reason: &'static str) {
         self.set.incomplete.with_label_values(&[stream, reason]).inc();
     }

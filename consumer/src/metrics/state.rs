@@ -31,7 +31,8 @@ impl EngineMetrics {
         self.set.restore.with_label_values(&[stream]).observe(took.as_secs_f64());
     }
 
-    /// Committed state was given up by policy; `reason` is of a closed set (`moved`, `pending`, `missing`, `damaged`, `page`, `operator`).
+    /// Committed state was given up by policy; `reason` is of a closed set (`moved`, `pending`, `missing`, `damaged`,
+    /// `page`, `operator`).
     pub(crate) fn state_discarded(&self, stream: &str, reason: &'static str) {
         self.set.discarded.with_label_values(&[stream, reason]).inc();
     }

@@ -36,15 +36,15 @@ pub struct Timing {
     pub shard_sync: Duration,
     /// How often a worker looks at its bell, which rings when a lease was assigned to it.
     pub discovery: Duration,
-    /// How often a worker looks through the lease tables although its bell did not ring. Each look reads every row, so a
-    /// fleet of more than four workers looks more rarely, in proportion; six times as rarely at most.
+    /// How often a worker looks through the lease tables although its bell did not ring. Each look reads every row, so
+    /// a fleet of more than four workers looks more rarely, in proportion; six times as rarely at most.
     pub look: Duration,
     /// A hand-over that the old owner has not finished by then is finished by the leader, without a last commit.
     pub hand_over: Duration,
     /// A source at its tip without records for this long stops holding watermarks back.
     pub idle_after: Duration,
-    /// A source that made no cut for this long stops holding watermarks back, with an alarm; and nobody waits for the lanes
-    /// of an exchange shard that committed nothing for this long while others did ([`crate::skip`]).
+    /// A source that made no cut for this long stops holding watermarks back, with an alarm; and nobody waits for the
+    /// lanes of an exchange shard that committed nothing for this long while others did ([`crate::skip`]).
     pub stuck_after: Duration,
     /// How long rows of another program are watched at the start for a sign of life, at least the failover time. A KCL
     /// worker renews three times in its own failover time, so a live one is seen when that is at most three times this.
@@ -129,8 +129,8 @@ impl Tables {
     }
 }
 
-/// What to do when committed state and checkpoint are not of one commit (another program moved the checkpoint), or state
-/// is missing or damaged.
+/// What to do when committed state and checkpoint are not of one commit (another program moved the checkpoint), or
+/// state is missing or damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StateMismatch {
     /// The shard stops, with an error that names both positions, and is tried again until someone decides.

@@ -1,8 +1,8 @@
 //! The leader's care for the source set: who holds watermarks back.
 //!
 //! Every change is first written where it fences the source's owner (its row), then committed as a numbered control
-//! record, then put to all lanes. A new leader puts the committed number again before anything else. Lanes have no clock:
-//! who is out is decided here (`idle`), and from where a source counts again (`back`).
+//! record, then put to all lanes. A new leader puts the committed number again before anything else. Lanes have no
+//! clock: who is out is decided here (`idle`), and from where a source counts again (`back`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,8 +36,9 @@ const KEY: &str = "control";
 const DATA: &str = "d";
 /// Writes of rows in flight at once.
 const WRITES: usize = 16;
-/// How long a leader's pass waits for a stream to take its records. Leases have to be assigned also while one takes nothing;
-/// what is not acknowledged is put again in the next pass. A set of 10,000 sources for 64 lanes takes 5 s on four shards.
+/// How long a leader's pass waits for a stream to take its records. Leases have to be assigned also while one takes
+/// nothing; what is not acknowledged is put again in the next pass. A set of 10,000 sources for 64 lanes takes 5 s on
+/// four shards.
 pub(crate) const PUT_LIMIT: Duration = Duration::from_secs(20);
 
 /// What the leader needs to know of the job's exchange.
@@ -63,15 +64,16 @@ pub(crate) struct SourceControl {
     stream: StreamId,
     committed: Option<Control>,
     acknowledged: u64,
-    /// What is not acknowledged yet of the record of this number: an exchange that takes some lanes' in every pass takes all.
+    /// What is not acknowledged yet of the record of this number: an exchange that takes some lanes' in every pass
+    /// takes all.
     unacknowledged: Option<(u64, Vec<Entry>)>,
     /// Since when a value of a row has been standing still, by (shard, what).
     still: BTreeMap<(String, &'static str), (i64, Instant)>,
 }
 
-/// Puts the committed control record again, for a shard whose lanes start without state or have lost records: they close
-/// nothing before a source set that misses nothing. Other lanes that know its number drop it, and so do these when a later
-/// one came before it: then the later one is put, too.
+/// Puts the committed control record again, for a shard whose lanes start without state or have lost records: they
+/// close nothing before a source set that misses nothing. Other lanes that know its number drop it, and so do these
+/// when a later one came before it: then the later one is put, too.
 pub(crate) async fn tell_again(task: &ShardTask, lanes: Option<Lanes>) -> Result<(), DriveError> {
     let Some(lanes) = lanes else { return Ok(()) };
     let latest = async || committed(&*task.table, &task.state).await?.ok_or(DriveError::NoSourceSet);
@@ -168,9 +170,9 @@ impl SourceControl {
         SourceId { stream: self.stream.clone(), shard: row.shard.clone() }
     }
 
-    /// Whoever is still to end, from the end of a parent on: until then its parents hold lanes back for it. The children of
-    /// consumed shards are in it before their rows are made: a lane that takes up the set after a loss counts those who are
-    /// not in it as ended. So it also stays who was in it and whose row cannot be read.
+    /// Whoever is still to end, from the end of a parent on: until then its parents hold lanes back for it. The
+    /// children of consumed shards are in it before their rows are made: a lane that takes up the set after a loss
+    /// counts those who are not in it as ended. So it also stays who was in it and whose row cannot be read.
     fn set(&self, rows: &[LeaseRow], unreadable: &BTreeSet<ShardId>) -> SourceSet {
         let kinds = self.plan.kinds.count();
         let before = self.committed.iter().flat_map(|control| &control.sources);
@@ -264,8 +266,8 @@ fn consumed(rows: &[LeaseRow]) -> BTreeMap<&ShardId, bool> {
     rows.iter().map(|row| (&row.shard, row.checkpoint == Checkpoint::ShardEnd)).collect()
 }
 
-/// Holds when nothing has been cut of a kind since the row was read, nobody has claimed it anew, and it stands where it stood;
-/// so a row that has come to its end since is not touched.
+/// Holds when nothing has been cut of a kind since the row was read, nobody has claimed it anew, and it stands where it
+/// stood; so a row that has come to its end since is not touched.
 fn as_seen(row: &LeaseRow, kind: usize) -> Condition {
     let number = |name, seen: i64| match seen {
         0 => Condition::Absent(name),

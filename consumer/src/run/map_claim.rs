@@ -1,4 +1,5 @@
-//! A source's new epoch: when its row has no valid cut of its own (new, re-created, reset, moved, or without its state).
+//! A source's new epoch: when its row has no valid cut of its own (new, re-created, reset, moved, or without its
+//! state).
 //!
 //! The lanes take a higher epoch from batch 1 and refuse the lower ones. Invariant: nothing is cut under an epoch that
 //! was ever used before, and what lanes may have closed by the source's last cut stays closed.
@@ -35,10 +36,10 @@ pub(super) fn floor(row: &LeaseRow) -> Watermarks {
 /// Starts a new epoch.
 ///
 /// Where lanes may have gone past the state it starts with, it is out of the minimum and must ask for its floor: when a
-/// parent was out as it ended, or when the source has spoken under a row that is gone. What the first claim of a row found
-/// holds for the next ones, too: whoever put out a source again that had not yet cut made its backlog late. Where it speaks
-/// of time that lanes have closed by the word of its parents or of its own last cut, that is its floor. `discarded`: the row
-/// has state that is not used, so that the next start must not find it either.
+/// parent was out as it ended, or when the source has spoken under a row that is gone. What the first claim of a row
+/// found holds for the next ones, too: whoever put out a source again that had not yet cut made its backlog late. Where
+/// it speaks of time that lanes have closed by the word of its parents or of its own last cut, that is its floor.
+/// `discarded`: the row has state that is not used, so that the next start must not find it either.
 pub(super) async fn claim(task: &ShardTask, row: &LeaseRow, discarded: bool) -> Result<Claim, DriveError> {
     let epoch = task.epochs.raise(&[task.lease.key().to_owned()], row.epoch.unwrap_or_default()).await?;
     let epoch = if planted("planted::restart_n_without_a_new_epoch") { 1 } else { epoch };

@@ -1,8 +1,8 @@
 //! Numbered batches of one input shard, each cut before it is emitted.
 //!
 //! The cycle: compute the batch, commit its cut together with the state *as it was before the batch* and the end of the
-//! batch before it, emit, and only when every record is acknowledged go on. A new owner finds the cut, reads exactly its
-//! range, recomputes, proves by the checksum that it says the same, and emits it again.
+//! batch before it, emit, and only when every record is acknowledged go on. A new owner finds the cut, reads exactly
+//! its range, recomputes, proves by the checksum that it says the same, and emits it again.
 //! Invariant: batch n + 1 is cut only after every record of n was acknowledged.
 
 use bytes::Bytes;
@@ -328,8 +328,8 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         entries
     }
 
-    /// Waits until the source counts for every kind in the batch; where it does not, it asks to come back. `false`: its row
-    /// has a floor above what the state stood at; the state stands there now, and the batch must be computed again.
+    /// Waits until the source counts for every kind in the batch; where it does not, it asks to come back. `false`: its
+    /// row has a floor above what the state stood at; the state stands there now, and the batch must be computed again.
     async fn counted(&mut self, kinds: &[bool; 4]) -> Result<bool, DriveError> {
         let out = |row: &LeaseRow, kind: usize| kinds[kind] && row.status[kind] != Status::Live;
         let any_out = |row: &LeaseRow| (0..kinds.len()).any(|kind| out(row, kind));
@@ -384,8 +384,8 @@ fn crash_point_mid_emit() {
     crash_point!("map::mid_emit");
 }
 
-/// The exchange record of a lane, of an envelope's bytes. The partition key names the lane; the explicit hash key places
-/// it.
+/// The exchange record of a lane, of an envelope's bytes. The partition key names the lane; the explicit hash key
+/// places it.
 pub(crate) fn lane_entry(lanes: Lanes, lane: LaneId, data: Bytes) -> Entry {
     Entry { partition_key: lane.index().to_string(), hash_key: Some(lanes.hash_key(lane)), data }
 }

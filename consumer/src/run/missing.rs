@@ -1,8 +1,8 @@
 //! Which shards need a lease row: those that nobody has consumed or begun.
 //!
-//! A closed shard without a row is either new to us or long done: KCL deletes the row of a consumed shard as soon as its
-//! children are under way, while the stream lists the shard until its records expire. A new row for it would read all
-//! of it again. Rows are made parents first, here and by KCL, so a shard with a descendant that has a row is done.
+//! A closed shard without a row is either new to us or long done: KCL deletes the row of a consumed shard as soon as
+//! its children are under way, while the stream lists the shard until its records expire. A new row for it would read
+//! all of it again. Rows are made parents first, here and by KCL, so a shard with a descendant that has a row is done.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! A thread for what must not wait behind a computing stage: lease renewals and commits, beats, the leader's lock.
 //!
-//! It has a runtime of its own, so it must be given a table client of its own: a connection is driven by the runtime that
-//! opened it. Invariant: nothing that computes runs here.
+//! It has a runtime of its own, so it must be given a table client of its own: a connection is driven by the runtime
+//! that opened it. Invariant: nothing that computes runs here.
 
 use std::io;
 

@@ -2,8 +2,8 @@
 //!
 //! The leader asks Kinesis now and then and publishes it ([`super::roster`]); workers read it with everything else the
 //! leader publishes. It decides two things: for how long a lane remembers a source that has ended, and whether a shard
-//! whose last read record is gone can have lost any. Invariant: not knowing it is safe: the tombstone stays for the longest
-//! time that Kinesis keeps anything, and what may be lost is told as loss.
+//! whose last read record is gone can have lost any. Invariant: not knowing it is safe: the tombstone stays for the
+//! longest time that Kinesis keeps anything, and what may be lost is told as loss.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// The longest retention there is, and a day.
 const LONGEST_TOMBSTONE: Duration = Duration::from_secs(366 * 24 * 3_600);
-/// How far two machines' clocks may be apart, and how late a record may expire or a change of the retention be heard of.
+/// How far two machines' clocks may be apart, and how late a record may expire or a change of the retention be heard
+/// of.
 const MARGIN: Duration = Duration::from_secs(3 * 3_600);
 
 /// What the leader published, by stream.
@@ -41,7 +42,8 @@ impl Retention {
         self.get().map_or(LONGEST_TOMBSTONE, |kept| kept.saturating_add(DAY))
     }
 
-    /// Whether nothing can have expired unread in a shard that was read to its tip so long ago: what came since is kept.
+    /// Whether nothing can have expired unread in a shard that was read to its tip so long ago: what came since is
+    /// kept.
     pub(crate) fn keeps_since(&self, tip: Duration) -> bool {
         self.get().is_some_and(|kept| tip.saturating_add(MARGIN) < kept)
     }

@@ -2,8 +2,8 @@
 //! stream.
 //!
 //! The worker looks at its bell and reads the lease tables when it rang, when a shard's task ended, and every
-//! [`Timing::look`](super::Timing) or, in a large fleet, more rarely as a safety net; while a finite input ends, at every
-//! turn. Invariants: a shard runs at most once here; on leaving, every shard commits and is given away before
+//! [`Timing::look`](super::Timing) or, in a large fleet, more rarely as a safety net; while a finite input ends, at
+//! every turn. Invariants: a shard runs at most once here; on leaving, every shard commits and is given away before
 //! [`Runner::run`] returns.
 //! Read next: [`super::shard`].
 
@@ -201,7 +201,8 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Starts what was assigned, stops what is to go to others, and tells the next stream when this one has nothing left.
+    /// Starts what was assigned, stops what is to go to others, and tells the next stream when this one has nothing
+    /// left.
     async fn discover(&mut self, leave: &CancellationToken) -> Result<(), TableError> {
         self.learn().await;
         let me = self.worker.config.worker.as_str();

@@ -1,7 +1,7 @@
 //! A worker: which streams it serves and what it needs for that.
 //!
-//! The worker never takes a lease; it runs those the leader assigned to it. Here: how a job is put together and started.
-//! Read next: [`super::runner`] (what runs), [`super::leader`] (who decides).
+//! The worker never takes a lease; it runs those the leader assigned to it. Here: how a job is put together and
+//! started. Read next: [`super::runner`] (what runs), [`super::leader`] (who decides).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -177,8 +177,8 @@ impl Worker {
         self
     }
 
-    /// Lets the leader skip lanes that stand still for [`Timing::stuck_after`](super::Timing) in `stream`, where a stage
-    /// waits for all of them; without this it waits for as long as it takes. Set it on every worker of the job.
+    /// Lets the leader skip lanes that stand still for [`Timing::stuck_after`](super::Timing) in `stream`, where a
+    /// stage waits for all of them; without this it waits for as long as it takes. Set it on every worker of the job.
     #[must_use]
     pub fn skips(mut self, stream: &str, records: SkipRecords) -> Self {
         self.skips = Some((stream.to_owned(), records));

@@ -4,9 +4,9 @@
 //! used (`aws.rs`). A write costs the larger of the item before and after, in steps of 1 KiB; a refused one what stands
 //! there; a strongly consistent read steps of 4 KiB, a scan those of all items together. Nothing is below one unit.
 //!
-//! Invariant: a call goes to the inner table once and unchanged. The sizes before a write are those this value has seen,
-//! so all writers must go through it. A call that failed otherwise than by its condition costs nothing here: put faults
-//! above, not below.
+//! Invariant: a call goes to the inner table once and unchanged. The sizes before a write are those this value has
+//! seen, so all writers must go through it. A call that failed otherwise than by its condition costs nothing here: put
+//! faults above, not below.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

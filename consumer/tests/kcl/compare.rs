@@ -1,7 +1,7 @@
 //! Lease rows of both programs, attribute by attribute, at every stage of a row's life.
 //!
-//! `data/kcl-rs-rows.json` holds rows as kcl-rs wrote them, so that ours are compared with them also where it cannot run.
-//! To write it anew, run the test in `forth` with FLOWSHIFT_KCL_GOLDEN=write.
+//! `data/kcl-rs-rows.json` holds rows as kcl-rs wrote them, so that ours are compared with them also where it cannot
+//! run. To write it anew, run the test in `forth` with FLOWSHIFT_KCL_GOLDEN=write.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

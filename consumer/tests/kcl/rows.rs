@@ -1,7 +1,7 @@
 //! Lease rows as they stand in the table, attribute by attribute, and what differs between two programs' rows.
 //!
-//! A row is DynamoDB's JSON. What must differ between two runs (who owns, how often it was renewed, which sequence number)
-//! is reduced to its kind by [`shape`]; everything else is compared as it is.
+//! A row is DynamoDB's JSON. What must differ between two runs (who owns, how often it was renewed, which sequence
+//! number) is reduced to its kind by [`shape`]; everything else is compared as it is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};

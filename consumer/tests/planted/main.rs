@@ -2,8 +2,8 @@
 //!
 //! Every test runs the same small seeds twice, without the bug (all clean) and with it (at least one fails), and says
 //! how many seeds caught it and what the first of them saw. Bugs at a seam are planted there ([`seam`]); where only
-//! the engine can hold the bug, by a fail point whose name begins with `planted::`. Fail points are global, so the tests
-//! take turns.
+//! the engine can hold the bug, by a fail point whose name begins with `planted::`. Fail points are global, so the
+//! tests take turns.
 
 #![allow(clippy::unwrap_used)]
 

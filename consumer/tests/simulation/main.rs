@@ -4,8 +4,8 @@
 //! after they were given up; streams are resharded meanwhile; clocks are wrong. At the end every record must have been
 //! counted exactly once, by an oracle that only knows what was put into the input stream, every verdict must stand in
 //! the outbox once, and no row may ever have been committed by anyone but its owner.
-//! `FLOWSHIFT_SEED=n` replays one seed; `FLOWSHIFT_SEEDS=n` sets how many the first storm tries (500), and every other story
-//! tries as many times more or fewer than it would; `RUST_LOG=info` tells the story.
+//! `FLOWSHIFT_SEED=n` replays one seed; `FLOWSHIFT_SEEDS=n` sets how many the first storm tries (500), and every other
+//! story tries as many times more or fewer than it would; `RUST_LOG=info` tells the story.
 
 #![allow(clippy::unwrap_used)]
 

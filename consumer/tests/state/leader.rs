@@ -7,8 +7,8 @@ use flowshift_consumer::table::Update;
 
 use crate::world::{EXCHANGE, World};
 
-/// A leader waited for the exchange to take its source set before it looked at leases again: while the stream took nothing,
-/// nobody got any.
+/// A leader waited for the exchange to take its source set before it looked at leases again: while the stream took
+/// nothing, nobody got any.
 #[tokio::test(start_paused = true)]
 async fn a_leader_assigns_leases_although_the_exchange_refuses_every_put() {
     let mut world = World::new();

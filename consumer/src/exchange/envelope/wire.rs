@@ -1,8 +1,8 @@
 //! The protobuf messages of an envelope; field numbers are the format.
 //!
-//! A number is never given a second meaning. A batch part is always written plain, because its bytes must come out the same
-//! again; a control record of many sources is packed: its sources differ in little but their shard's number, and it
-//! must fit one item of the state table (400 KB) and one record (1 MB) whatever the size of the fleet.
+//! A number is never given a second meaning. A batch part is always written plain, because its bytes must come out the
+//! same again; a control record of many sources is packed: its sources differ in little but their shard's number, and
+//! it must fit one item of the state table (400 KB) and one record (1 MB) whatever the size of the fleet.
 
 use bytes::Bytes;
 use prost::Message as _;

@@ -1,7 +1,7 @@
 //! What a lane remembers of one source, and how a part of it is judged.
 //!
-//! Invariant: judging changes nothing; of a source that is remembered, each part of a batch is next exactly once. Not here:
-//! what a verdict leads to, which is the lane's (`super`); the stored form is `wire`'s.
+//! Invariant: judging changes nothing; of a source that is remembered, each part of a batch is next exactly once. Not
+//! here: what a verdict leads to, which is the lane's (`super`); the stored form is `wire`'s.
 
 use super::super::envelope::BatchPart;
 use super::super::source::{FeedKinds, Status, Watermarks};

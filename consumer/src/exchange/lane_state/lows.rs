@@ -1,9 +1,9 @@
 //! The smallest watermark among a lane's sources, kept as they change.
 //!
-//! A lane hears of each source in every batch interval, and asks for the minimum over all of them each time: with a thousand
-//! sources a search through them would be most of a lane's work. Derived from the sources alone, never stored.
-//! Invariant: it holds exactly the sources it was given and not since taken back, each as it was then; so whoever changes
-//! a source takes it back before and gives it again after.
+//! A lane hears of each source in every batch interval, and asks for the minimum over all of them each time: with a
+//! thousand sources a search through them would be most of a lane's work. Derived from the sources alone, never stored.
+//! Invariant: it holds exactly the sources it was given and not since taken back, each as it was then; so whoever
+//! changes a source takes it back before and gives it again after.
 
 use std::collections::BTreeMap;
 

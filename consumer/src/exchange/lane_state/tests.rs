@@ -184,7 +184,8 @@ fn an_operator_accepts_gaps_in_what_has_arrived_and_in_nothing_later() {
 
 #[test]
 fn what_a_part_of_a_batch_held_is_not_counted_again_when_the_rest_expired() {
-    // Was: a batch cut again with fewer records has other parts, and the lane that held one of the old stopped for ever.
+    // Was: a batch cut again with fewer records has other parts, and the lane that held one of the old stopped for
+    // ever.
     let mut lane = lane();
     let first = BatchPart { part: 1, parts: 2, ..batch(1, 1, 7) };
     assert_eq!(lane.apply_part(&first, 0), Ok(Applied::New));
@@ -347,8 +348,8 @@ fn a_child_that_is_younger_than_the_set_that_catches_up_is_waited_for() {
     assert_eq!((lost, lane.watermarks().get(0)), (vec![], 10));
 }
 
-/// Its END was lost, and the leader died before it could say so: the lane was told again by a set that still named it, and
-/// waited for it for ever.
+/// Its END was lost, and the leader died before it could say so: the lane was told again by a set that still named it,
+/// and waited for it for ever.
 #[test]
 fn a_source_named_when_the_lane_caught_up_and_not_heard_of_since_is_over_with_the_first_set_without_it() {
     let mut lane = lane();

@@ -129,7 +129,8 @@ impl MemoryLog {
         }
     }
 
-    /// Promises that records are kept for at least so long, which whoever lets them expire must hold; at first nothing is.
+    /// Promises that records are kept for at least so long, which whoever lets them expire must hold; at first nothing
+    /// is.
     pub fn keep(&self, stream: &str, retention: Duration) {
         if let Some(stream) = self.lock().get_mut(stream) {
             stream.retention = retention;

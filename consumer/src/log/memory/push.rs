@@ -1,5 +1,5 @@
-//! Subscriptions to a log in memory, with Kinesis' rules: one per consumer and shard, taken over after five seconds, over
-//! after five minutes.
+//! Subscriptions to a log in memory, with Kinesis' rules: one per consumer and shard, taken over after five seconds,
+//! over after five minutes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

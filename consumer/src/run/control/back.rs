@@ -53,9 +53,9 @@ impl SourceControl {
         Ok(heirs::as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect())
     }
 
-    /// Whoever asks cuts nothing until it is answered. One that was let back since the look, by another leader, and asks
-    /// anew, asks of lanes that may have gone past this floor: it has asked once more, or cut data. So a write that lands
-    /// late answers nobody.
+    /// Whoever asks cuts nothing until it is answered. One that was let back since the look, by another leader, and
+    /// asks anew, asks of lanes that may have gone past this floor: it has asked once more, or cut data. So a write
+    /// that lands late answers nobody.
     pub(super) async fn floor_for(&self, row: &LeaseRow, kind: usize, floor: i64) -> Result<(), DriveError> {
         let mut update = Update::new().set(attribute::STATUS[kind], Value::number(Status::Live.code()));
         if floor > i64::MIN {
@@ -87,9 +87,9 @@ pub(super) fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, passed: Opt
     live.unwrap_or_else(furthest)
 }
 
-/// The watermark lanes have of a source: its last cut's, its floor, or, before its first cut, where the parents that have
-/// ended stood (the slowest of them: until the others ended those held lanes back themselves). None when lanes have
-/// heard nothing of it: what they have closed they closed without it.
+/// The watermark lanes have of a source: its last cut's, its floor, or, before its first cut, where the parents that
+/// have ended stood (the slowest of them: until the others ended those held lanes back themselves). None when lanes
+/// have heard nothing of it: what they have closed they closed without it.
 fn mark(rows: &BTreeMap<ShardId, LeaseRow>, row: &LeaseRow, kind: usize) -> Option<i64> {
     let ended = |parent: &&LeaseRow| has_ended(parent);
     let cut = match &row.cut {

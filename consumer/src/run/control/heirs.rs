@@ -1,11 +1,12 @@
 //! What a child counts as before anybody has read it: what its parents were when they ended.
 //!
-//! Lanes wait for a child at its parents' ends, so where all its parents counted, it counts; otherwise lanes may have gone
-//! past them, and it asks first, like any source that was out. What parents are is settled by their ends and not before: one
-//! that was out when its shard was split may come back to its backlog. So the status in a child's row means nothing until it
-//! is taken over: by the leader, once all parents have ended, or by the child's first owner ([`crate::run::map_claim`]),
-//! whoever comes first; the other one's write fails then. From there on the row says by itself what the source is.
-//! Invariant: nobody changes the status of a row that has cut its END, so all who take it over find the same.
+//! Lanes wait for a child at its parents' ends, so where all its parents counted, it counts; otherwise lanes may have
+//! gone past them, and it asks first, like any source that was out. What parents are is settled by their ends and not
+//! before: one that was out when its shard was split may come back to its backlog. So the status in a child's row means
+//! nothing until it is taken over: by the leader, once all parents have ended, or by the child's first owner
+//! ([`crate::run::map_claim`]), whoever comes first; the other one's write fails then. From there on the row says by
+//! itself what the source is. Invariant: nobody changes the status of a row that has cut its END, so all who take it
+//! over find the same.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -38,8 +39,8 @@ fn found<'a>(rows: &BTreeMap<&ShardId, &'a LeaseRow>, shards: &[ShardId]) -> Vec
     shards.iter().filter_map(|shard| rows.get(shard).copied()).collect()
 }
 
-/// The rows, each with the status that it counts as from the first END of a parent on. Before it counts as nothing: in no set,
-/// and with no watermark.
+/// The rows, each with the status that it counts as from the first END of a parent on. Before it counts as nothing: in
+/// no set, and with no watermark.
 pub(super) fn as_they_count(rows: &[LeaseRow]) -> Cow<'_, [LeaseRow]> {
     let by_id: BTreeMap<&ShardId, &LeaseRow> = rows.iter().map(|row| (&row.shard, row)).collect();
     let mut counting = Cow::Borrowed(rows);

@@ -1,8 +1,8 @@
 //! Who is put out of the source set: sources idle at their tip, and stuck ones.
 //!
-//! Judged by watching rows with a monotonic clock. What is written is conditional on the data the row showed, so an owner
-//! that cut records meanwhile stays in. A fleet that falls silent is put out in one pass, many writes at a time: one
-//! after the other they would take the leader longer than its lock lasts. Read next: `back`, the way in again.
+//! Judged by watching rows with a monotonic clock. What is written is conditional on the data the row showed, so an
+//! owner that cut records meanwhile stays in. A fleet that falls silent is put out in one pass, many writes at a time:
+//! one after the other they would take the leader longer than its lock lasts. Read next: `back`, the way in again.
 
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ impl SourceControl {
             return Vec::new();
         }
         let n = row.cut.as_ref().map_or(0, |cut| i64::try_from(cut.n).unwrap_or(i64::MAX));
-        // By its heartbeats an owner says that it still reads at the tip and finds nothing. One whose reads fail, or who is
-        // gone, says nothing: what lies unread in its shard must not be late when it is back.
+        // By its heartbeats an owner says that it still reads at the tip and finds nothing. One whose reads fail, or
+        // who is gone, says nothing: what lies unread in its shard must not be late when it is back.
         let unheard = self.still(row, "cut", n);
         let stuck = unheard >= self.plan.stuck_after;
         // Records that are cut and perhaps not emitted will still come: lanes must not go past them.
@@ -81,7 +81,8 @@ impl SourceControl {
         out
     }
 
-    /// The condition holds the owner off: it cannot have cut records since the row was read, or come to its shard's end.
+    /// The condition holds the owner off: it cannot have cut records since the row was read, or come to its shard's
+    /// end.
     pub(super) async fn put_out(&self, row: &LeaseRow, Out { kind, stuck }: Out) -> Result<(), DriveError> {
         let mut conditions = vec![Condition::Exists(attribute::KEY), as_seen(row, kind)];
         if !stuck {

@@ -1,8 +1,8 @@
 //! How far lanes may have closed by the word of sources whose rows are gone.
 //!
-//! A source that comes back when nobody is live must not speak of what lanes have closed, and the one that went furthest
-//! may have ended and been cleaned up since. Its watermarks are noted before its row is deleted; they only grow.
-//! Not here: what a floor is made of ([`super::back`]).
+//! A source that comes back when nobody is live must not speak of what lanes have closed, and the one that went
+//! furthest may have ended and been cleaned up since. Its watermarks are noted before its row is deleted; they only
+//! grow. Not here: what a floor is made of ([`super::back`]).
 
 use crate::lease::LeaseRow;
 use crate::table::{Condition, Table, TableError, TableName, Update, Value};

@@ -110,8 +110,8 @@ impl Fleet {
         self.control.tick(&self.rows().await, &BTreeSet::new(), &CancellationToken::new()).await.unwrap();
     }
 
-    /// Two sources of which the second asks to come back, its row changed by `change`, and the rows; the set that says so is
-    /// committed.
+    /// Two sources of which the second asks to come back, its row changed by `change`, and the rows; the set that says
+    /// so is committed.
     async fn asking(change: impl Fn(Item) -> Item) -> (Self, Vec<LeaseRow>) {
         let asks = |row: Item| change(row.with(attribute::STATUS[0], Value::number(Status::Return.code())));
         let mut fleet = Self::new(2, |number, row| if number == 1 { asks(row) } else { row }).await;
@@ -175,7 +175,8 @@ async fn a_stuck_source_is_put_out_unless_records_it_cut_may_not_be_emitted() {
     assert_eq!(statuses, [Status::Idle, Status::Live, Status::Idle], "settled, cut, heartbeat");
 }
 
-/// It was one whole scan of the table for each of them: after an idle night a leader of 1,000 sources scanned 1,000 times.
+/// It was one whole scan of the table for each of them: after an idle night a leader of 1,000 sources scanned 1,000
+/// times.
 #[tokio::test(start_paused = true)]
 async fn all_sources_that_come_back_together_share_one_look_at_the_rows() {
     let returning = |number: i64, row: Item| {
@@ -202,8 +203,8 @@ async fn with_nobody_live_all_come_back_where_the_furthest_stood() {
     assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Live && row.floor[0] == Some(19)));
 }
 
-/// A leader that slept between its look and its write: meanwhile another let the source back, it cut data, went idle and
-/// asked again of lanes that are past the old floor.
+/// A leader that slept between its look and its write: meanwhile another let the source back, it cut data, went idle
+/// and asked again of lanes that are past the old floor.
 #[tokio::test(start_paused = true)]
 async fn a_floor_is_not_written_over_data_cut_since_it_was_found() {
     let (mut fleet, rows) = Fleet::asking(|row| row).await;
@@ -226,7 +227,8 @@ async fn a_fleet_that_falls_silent_is_put_out_in_one_short_pass() {
     assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Idle));
 }
 
-/// Its reads failed, or it had no owner, for `idle_after`: it was put out as idle, and all that lay in its shard was late.
+/// Its reads failed, or it had no owner, for `idle_after`: it was put out as idle, and all that lay in its shard was
+/// late.
 #[tokio::test(start_paused = true)]
 async fn a_source_nobody_hears_of_is_not_idle() {
     let mut fleet = Fleet::new(2, |_, row| row).await;
@@ -243,8 +245,8 @@ async fn a_source_nobody_hears_of_is_not_idle() {
     assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Idle));
 }
 
-/// Lanes stood still for as long as the parent's backlog took, and after `stuck_after` the child was put out, so that all
-/// since the reshard was late.
+/// Lanes stood still for as long as the parent's backlog took, and after `stuck_after` the child was put out, so that
+/// all since the reshard was late.
 #[tokio::test(start_paused = true)]
 async fn a_child_is_in_no_set_and_never_stuck_before_its_parents_end() {
     let child = |number: i64, mut row: Item| {
@@ -288,8 +290,8 @@ async fn the_source_set_of_ten_thousand_sources_fits_its_item() {
     assert_eq!(committed.map(|control| control.sources.len()), Some(10_000));
 }
 
-/// A leader's write that landed a minute late let the source back at the floor of an earlier time it asked; meanwhile it
-/// had lost its state to a new owner, was told out, and lanes had closed what it then spoke of.
+/// A leader's write that landed a minute late let the source back at the floor of an earlier time it asked; meanwhile
+/// it had lost its state to a new owner, was told out, and lanes had closed what it then spoke of.
 #[tokio::test(start_paused = true)]
 async fn a_floor_answers_the_time_the_source_asked_and_no_later_one() {
     let (mut fleet, rows) = Fleet::asking(|row| row.with(attribute::ASKED, Value::number(4))).await;
@@ -340,7 +342,8 @@ async fn nobody_is_put_out_or_let_back_after_its_end_or_in_another_epoch() {
     assert_eq!(statuses, [Status::Idle, Status::Live]);
 }
 
-/// A lane that caught up by such a set would have counted it as ended, and dropped all it had to say once its row was mended.
+/// A lane that caught up by such a set would have counted it as ended, and dropped all it had to say once its row was
+/// mended.
 #[tokio::test(start_paused = true)]
 async fn a_source_whose_row_cannot_be_read_stays_in_the_set() {
     let mut fleet = Fleet::new(2, |_, row| row).await;

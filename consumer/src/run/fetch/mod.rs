@@ -1,8 +1,8 @@
 //! Reads one shard into a bounded channel.
 //!
-//! The channel is the back-pressure: a slow stage stops the reading, never a renewal. A place that expired is taken anew
-//! behind the last record seen, so nothing is lost or repeated. `poll` reads or `subscribe` is given, `outlet` takes aggregates apart and
-//! sends pages, `pace` says when to read again, `range` reads a cut batch a second time.
+//! The channel is the back-pressure: a slow stage stops the reading, never a renewal. A place that expired is taken
+//! anew behind the last record seen, so nothing is lost or repeated. `poll` reads or `subscribe` is given, `outlet`
+//! takes aggregates apart and sends pages, `pace` says when to read again, `range` reads a cut batch a second time.
 //! Invariant: a page holds whole Kinesis records, so a commit between pages never cuts an aggregate.
 
 mod outlet;
@@ -81,8 +81,8 @@ impl Start {
         Self { position, consumed, complete: false, resharded_until_ms }
     }
 
-    /// The same when nothing behind the checkpoint can have expired: a first record that is another one is then no sign of
-    /// loss but of a shard in which nothing came for longer than the stream keeps records.
+    /// The same when nothing behind the checkpoint can have expired: a first record that is another one is then no sign
+    /// of loss but of a shard in which nothing came for longer than the stream keeps records.
     #[must_use]
     pub(crate) fn complete(self, complete: bool) -> Self {
         Self { complete, ..self }
@@ -124,7 +124,8 @@ fn read_on(
     };
     tokio::spawn(async move {
         let reading = async {
-            // An error says that the stage is gone. Otherwise hold the channel open: its closing would look like a fault.
+            // An error says that the stage is gone. Otherwise hold the channel open: its closing would look like a
+            // fault.
             if reader.await.is_ok() {
                 std::future::pending::<()>().await;
             }

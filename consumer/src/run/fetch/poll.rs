@@ -1,8 +1,8 @@
 //! Reading by GetRecords.
 //!
-//! One read at a time, at the pace of [`Pace`]; a place (shard iterator) is asked for only in the same step as a read, so
-//! GetShardIterator stays within its five a second too. Errors are never the end: a throttled, lost or expired read is
-//! made again from the record behind the last one seen.
+//! One read at a time, at the pace of [`Pace`]; a place (shard iterator) is asked for only in the same step as a read,
+//! so GetShardIterator stays within its five a second too. Errors are never the end: a throttled, lost or expired read
+//! is made again from the record behind the last one seen.
 
 use std::time::Duration;
 

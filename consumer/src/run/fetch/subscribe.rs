@@ -1,8 +1,8 @@
 //! Reading by enhanced fan-out: records are pushed to a subscription of five minutes, and the next goes on behind it.
 //!
-//! A subscription fences nobody: five seconds after it began another worker's may take its place, and a zombie may take it
-//! back. That is tolerated, because only the lease row decides what counts; here the end of a subscription, whatever the
-//! reason, leads to the next one. Back-pressure is not asking for the next event. Not here: what the records become
+//! A subscription fences nobody: five seconds after it began another worker's may take its place, and a zombie may take
+//! it back. That is tolerated, because only the lease row decides what counts; here the end of a subscription, whatever
+//! the reason, leads to the next one. Back-pressure is not asking for the next event. Not here: what the records become
 //! (`outlet`, the same as for polling).
 //! Invariant: two subscriptions to a shard are never asked for less than [`APART`] after one another.
 

@@ -1,7 +1,7 @@
 //! Carrying out a plan: what the leader sees of the rows, the writes, and the bells.
 //!
-//! Each write is conditional on the owners and, where it takes a lease from someone, on the counter as read, so an owner
-//! that renewed meanwhile keeps its lease. A write that was refused is left to the next pass.
+//! Each write is conditional on the owners and, where it takes a lease from someone, on the counter as read, so an
+//! owner that renewed meanwhile keeps its lease. A write that was refused is left to the next pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 

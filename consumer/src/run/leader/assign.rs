@@ -2,13 +2,14 @@
 //!
 //! 1. Leases that nobody renews go, longest silent first, to the worker with the least load, and not back to the worker
 //!    that let them expire. A hand-over that takes too long is finished for its next owner.
-//! 2. When nothing else moves and nobody is suspect, load is evened out by hand-over: a worker more than a tenth off the average gives to the
-//!    least loaded one, if that brings the two closer by at least a tenth of the average; then counts that differ by two or
-//!    more are evened out where that drives no loads apart. A lease that moved lately stays.
+//! 2. When nothing else moves and nobody is suspect, load is evened out by hand-over: a worker more than a tenth off
+//!    the average gives to the least loaded one, if that brings the two closer by at least a tenth of the average; then
+//!    counts that differ by two or more are evened out where that drives no loads apart. A lease that moved lately
+//!    stays.
 //!
 //! Load is throughput plus a little per lease, so idle leases count by number. Not here: reading and writing rows
-//! ([`super`]). Invariants: deterministic in its arguments; a lease is moved at most once per plan; every step of 2 lowers the
-//! squares of the loads or, leaving them, those of the counts, so a fleet that stands still comes to rest.
+//! ([`super`]). Invariants: deterministic in its arguments; a lease is moved at most once per plan; every step of 2
+//! lowers the squares of the loads or, leaving them, those of the counts, so a fleet that stands still comes to rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -179,8 +180,8 @@ fn movable<'a>(
     leases.iter().enumerate().filter(free)
 }
 
-/// One move that brings the most and the least loaded worker closer by at least a tenth of the average, and the lease's own
-/// weight.
+/// One move that brings the most and the least loaded worker closer by at least a tenth of the average, and the lease's
+/// own weight.
 fn by_weight(
     leases: &[LeaseView],
     fleet: &BTreeMap<&str, Load>,

@@ -1,10 +1,10 @@
 //! Late clean-up: rows of consumed shards, once nothing can need them any more.
 //!
-//! A row goes when its shard is consumed and gone from the stream, its parents' rows are gone, every child has committed
-//! a state (of an input: a cut) of its own, and its own state lives on: an input shard's was copied by its children, as the
-//! marks of an exchange shard were, and a lane's stands in another row's manifest. State that stays with its shard (a
-//! stage whose children start empty) keeps its row for ever. The row goes first, its chunks after it: a crash in between
-//! leaves bytes nobody names, never a name without bytes.
+//! A row goes when its shard is consumed and gone from the stream, its parents' rows are gone, every child has
+//! committed a state (of an input: a cut) of its own, and its own state lives on: an input shard's was copied by its
+//! children, as the marks of an exchange shard were, and a lane's stands in another row's manifest. State that stays
+//! with its shard (a stage whose children start empty) keeps its row for ever. The row goes first, its chunks after it:
+//! a crash in between leaves bytes nobody names, never a name without bytes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Counts the open shards on both sides of the exchange, from the rows of a pass, and publishes them.
 //!
-//! Mappers go by what is published and not by what they see, so all of them wait for as long, and a reshard moves it for
-//! all. A worker that cannot read it goes on as before. Not here: what follows from the counts
+//! Mappers go by what is published and not by what they see, so all of them wait for as long, and a reshard moves it
+//! for all. A worker that cannot read it goes on as before. Not here: what follows from the counts
 //! ([`ShardCounts`](crate::exchange::ShardCounts)).
 
 use std::collections::BTreeSet;

@@ -1,9 +1,9 @@
 //! Rows that should not be: a first row whose put landed when its shard was long consumed and its row deleted.
 //!
-//! A put whose answer was lost is still on its way for a while. Landing late it makes the row of a consumed shard again,
-//! and whoever read that would find the shard gone and tell its lanes of a loss that never happened. Such a row gives
-//! itself away: somebody works on a part of its hash range who is none of its ancestors, and no child begins before its
-//! parents have ended. It gets no owner and counts for nothing, and goes with the next clean-up.
+//! A put whose answer was lost is still on its way for a while. Landing late it makes the row of a consumed shard
+//! again, and whoever read that would find the shard gone and tell its lanes of a loss that never happened. Such a row
+//! gives itself away: somebody works on a part of its hash range who is none of its ancestors, and no child begins
+//! before its parents have ended. It gets no owner and counts for nothing, and goes with the next clean-up.
 //! Invariant: a row that anybody ever owned or committed to is no ghost.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -45,8 +45,8 @@ impl Observed {
 /// Passes over which a rate is levelled.
 const LEVELLED: u128 = 16;
 
-/// Throughputs without their bursts. A row's own is of a few seconds, in which an exchange shard got all sources' batches
-/// or none; balanced by that, leases would go to and fro for ever.
+/// Throughputs without their bursts. A row's own is of a few seconds, in which an exchange shard got all sources'
+/// batches or none; balanced by that, leases would go to and fro for ever.
 #[derive(Debug, Default)]
 pub(crate) struct Levelled(BTreeMap<String, u64>);
 

@@ -1,10 +1,10 @@
 //! Skips lanes of exchange shards that stand still, so that the stage behind the exchange goes on without them.
 //!
 //! A shard is stuck when its checkpoint has not moved for `stuck_after`, by this leader's watching or an earlier one's,
-//! while other shards move and have come further: its owner commits nothing, whatever the reason. A shard at its tip is no
-//! further back than the others and is left alone; so are all when none moves. Each pass skips a stuck shard's lanes up to
-//! where every shard on the move has come, one record per lane at most. What is to be skipped is committed before it is
-//! put, and put again by a new leader, which also goes on at once with shards that still stand where they stood.
+//! while other shards move and have come further: its owner commits nothing, whatever the reason. A shard at its tip is
+//! no further back than the others and is left alone; so are all when none moves. Each pass skips a stuck shard's lanes
+//! up to where every shard on the move has come, one record per lane at most. What is to be skipped is committed before
+//! it is put, and put again by a new leader, which also goes on at once with shards that still stand where they stood.
 //! Not here: what a record says ([`crate::skip`]).
 
 use std::collections::BTreeMap;
@@ -82,8 +82,8 @@ impl SkipControl {
         Ok(())
     }
 
-    /// Notes where the shards stand, as a standby too: a checkpoint never comes back to a place it left, so whoever saw it
-    /// twice knows that it stood there in between.
+    /// Notes where the shards stand, as a standby too: a checkpoint never comes back to a place it left, so whoever saw
+    /// it twice knows that it stood there in between.
     pub(super) fn observe(&mut self, rows: &[LeaseRow]) -> Vec<LaneShard> {
         let (shards, now) = (LaneShard::of_rows(rows, self.plan.lanes), Instant::now());
         self.still.retain(|shard, _| shards.iter().any(|s| s.shard == *shard));

@@ -1,11 +1,11 @@
 //! Rows for shards: every listed shard that is not consumed has one, parents before their children
 //! ([`missing`](crate::run::missing)).
 //!
-//! Shards are listed every `shard_sync`, when a consumed shard has no child among the rows, and when the open rows leave
-//! a hole in the hash range three passes in a row. A shard whose parents' rows are there and unread starts where they
-//! start; otherwise a shard with a parent's row starts at its oldest record, whatever is set for the stream: so a stream
-//! that is first met with closed shards is read from the set time on, all of it and nothing before, and a reshard never
-//! skips a record.
+//! Shards are listed every `shard_sync`, when a consumed shard has no child among the rows, and when the open rows
+//! leave a hole in the hash range three passes in a row. A shard whose parents' rows are there and unread starts where
+//! they start; otherwise a shard with a parent's row starts at its oldest record, whatever is set for the stream: so a
+//! stream that is first met with closed shards is read from the set time on, all of it and nothing before, and a
+//! reshard never skips a record.
 
 use std::collections::BTreeSet;
 
@@ -118,7 +118,8 @@ impl Leader {
         item
     }
 
-    /// A row of a shard that expired whole is still read by its owner, which finds it gone and ends it; here it is told.
+    /// A row of a shard that expired whole is still read by its owner, which finds it gone and ends it; here it is
+    /// told.
     fn note_vanished(
         &self,
         stream: &str,
@@ -191,8 +192,8 @@ mod tests {
     use crate::exchange::Status;
     use crate::shard::HashRange;
 
-    /// A child of an idle parent that counted at once held lanes back at a watermark they had long passed. One that was put
-    /// out for what its parent was before its end lost the backlog that its parent came back to.
+    /// A child of an idle parent that counted at once held lanes back at a watermark they had long passed. One that was
+    /// put out for what its parent was before its end lost the backlog that its parent came back to.
     #[test]
     fn a_child_is_out_for_every_kind_in_which_a_parent_is_out_at_its_end_and_counts_where_all_count() {
         let status = [Status::Live, Status::Idle, Status::Return];

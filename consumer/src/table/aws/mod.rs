@@ -1,8 +1,8 @@
 //! The table seam on DynamoDB, by the official SDK.
 //!
 //! Conditions become expressions with numbered placeholders, so no attribute name can clash with a reserved word
-//! (`expression`). Every call asks for the capacity it used and counts it; a refused write is not told, so it is counted
-//! by the documented rule (`metered`). Not here: retries of the SDK (the client's), counting of calls
+//! (`expression`). Every call asks for the capacity it used and counts it; a refused write is not told, so it is
+//! counted by the documented rule (`metered`). Not here: retries of the SDK (the client's), counting of calls
 //! ([`CountCalls`](crate::aws::CountCalls)).
 
 mod error;

@@ -1,9 +1,10 @@
 //! What becomes of every record by the job's own rule of lateness, computed from what was put into the input stream.
 //!
-//! No code of the engine takes part: aggregates are known as they were put together, a source's watermark is its shard's
-//! records so far, and a child begins at the slower of its parents. So many records must be late, and no more: that more
-//! are needs a floor, which a source is given when it comes back or begins a new epoch ([`Floor`], as `audit` saw it
-//! written). Not here: whether the source had to be put out before, which the stories themselves judge (`waits`).
+//! No code of the engine takes part: aggregates are known as they were put together, a source's watermark is its
+//! shard's records so far, and a child begins at the slower of its parents. So many records must be late, and no more:
+//! that more are needs a floor, which a source is given when it comes back or begins a new epoch ([`Floor`], as `audit`
+//! saw it written). Not here: whether the source had to be put out before, which the stories themselves judge
+//! (`waits`).
 
 use std::collections::BTreeMap;
 

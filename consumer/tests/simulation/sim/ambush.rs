@@ -1,7 +1,8 @@
 //! Faults placed at a moment rather than hoping that random ones hit it.
 //!
 //! A call that makes the moment is recognised by what it writes; every second one is struck, until the strikes are used
-//! up: its process dies before or after it took effect, sleeps longer than a lease before it does, or never hears of it.
+//! up: its process dies before or after it took effect, sleeps longer than a lease before it does, or never hears of
+//! it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

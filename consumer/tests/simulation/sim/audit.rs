@@ -27,7 +27,8 @@ pub(crate) struct Ledger {
     cuts: BTreeMap<(String, String), (u64, u64, Vec<u8>)>,
     /// The last committed generation of a part, by (table, part): epoch, counter, generation, checksum.
     parts: BTreeMap<(String, String), (u64, i64, u64, u32)>,
-    /// Shards that were read to their end, by (table, shard). A first row whose put lands late makes none of them young.
+    /// Shards that were read to their end, by (table, shard). A first row whose put lands late makes none of them
+    /// young.
     ended: BTreeSet<(String, String)>,
     /// Floors that sources of the input were given.
     pub(crate) floors: Floors,
@@ -125,8 +126,8 @@ impl Audited {
         self.cut(table, &new)
     }
 
-    /// Who starts an epoch is out only where lanes may have gone past what it starts with: lanes that never heard of it wait
-    /// at its parents' ends.
+    /// Who starts an epoch is out only where lanes may have gone past what it starts with: lanes that never heard of it
+    /// wait at its parents' ends.
     async fn claim(&self, table: &TableName, old: &LeaseRow, new: &LeaseRow) -> Result<(), String> {
         let left = |kind: &usize| old.status[*kind] == Status::Live && new.status[*kind] == Status::Idle;
         let Some(kind) = (0..KINDS).find(left).filter(|_| new.epoch != old.epoch) else { return Ok(()) };

@@ -1,10 +1,11 @@
 //! The simulated world, shared by the simulation and by the proof that its oracle can fail (`tests/planted`).
 //!
-//! `world` makes streams, tables and workers and keeps the books; `storm` does to them what can go wrong, `ambush` where it
-//! hurts, `expiry`, `trim` and `retention` what retention does, `stuck` a shard that stands still, `waits` sources that must be waited for; `port` (with `push` for
-//! subscriptions) is a worker's way to the services, where calls fail; `audit` watches every row that is written; `job` is
-//! the small job that runs (its stages may panic: `trips`); `oracle` judges at the end, knowing only what was put into the
-//! input stream, and `account` what of it must be late. `seeds` runs many of them.
+//! `world` makes streams, tables and workers and keeps the books; `storm` does to them what can go wrong, `ambush`
+//! where it hurts, `expiry`, `trim` and `retention` what retention does, `stuck` a shard that stands still, `waits`
+//! sources that must be waited for; `port` (with `push` for subscriptions) is a worker's way to the services, where
+//! calls fail; `audit` watches every row that is written; `job` is the small job that runs (its stages may panic:
+//! `trips`); `oracle` judges at the end, knowing only what was put into the input stream, and `account` what of it must
+//! be late. `seeds` runs many of them.
 
 pub(crate) mod account;
 pub(crate) mod ambush;

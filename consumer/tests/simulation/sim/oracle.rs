@@ -136,8 +136,8 @@ impl World {
         Ok(parts.first().map(|(_, bytes)| State::decode(bytes)).unwrap_or_default())
     }
 
-    /// Everything a run must satisfy in which lanes were skipped: what they told too late is counted, and a verdict holds
-    /// the rest of its step. Returns what was told too late.
+    /// Everything a run must satisfy in which lanes were skipped: what they told too late is counted, and a verdict
+    /// holds the rest of its step. Returns what was told too late.
     pub(crate) async fn judge_with_skips(&self) -> Result<Dropped, String> {
         let counters = self.counters().await?;
         self.every_record_is_counted_once(&counters)?;
@@ -148,8 +148,8 @@ impl World {
         Ok(dropped)
     }
 
-    /// The outbox holds each step once, with exactly what the lanes counted for it but for what came too late, and all of
-    /// it went out.
+    /// The outbox holds each step once, with exactly what the lanes counted for it but for what came too late, and all
+    /// of it went out.
     async fn every_verdict_is_reached_once(&self, counters: &Counts, dropped: &Dropped) -> Result<(), String> {
         let mut expected: BTreeMap<(usize, i64), u64> = BTreeMap::new();
         for (name, n) in counters {

@@ -1,4 +1,5 @@
-//! A worker's way to the world: every call may fail, be late, lose its answer, or take effect long after it was given up.
+//! A worker's way to the world: every call may fail, be late, lose its answer, or take effect long after it was given
+//! up.
 
 use std::collections::BTreeMap;
 use std::fmt;

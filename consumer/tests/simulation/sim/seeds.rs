@@ -22,8 +22,8 @@ fn number(name: &str) -> Option<u64> {
 /// Seeds of the main storm.
 pub(crate) const MAIN: u64 = 500;
 
-/// The seeds to try: one when `FLOWSHIFT_SEED` names it, else 1 to `default`. `FLOWSHIFT_SEEDS` is how many the main storm
-/// tries; every other story tries as many times more or fewer, at least one.
+/// The seeds to try: one when `FLOWSHIFT_SEED` names it, else 1 to `default`. `FLOWSHIFT_SEEDS` is how many the main
+/// storm tries; every other story tries as many times more or fewer, at least one.
 pub(crate) fn wanted(default: u64) -> Vec<u64> {
     let main = number("FLOWSHIFT_SEEDS").unwrap_or(MAIN);
     match number("FLOWSHIFT_SEED") {

@@ -48,8 +48,8 @@ impl World {
         }
     }
 
-    /// A storm in which faults are placed at a moment, shards are resharded often, and closed ones go from their streams
-    /// soon after they were consumed.
+    /// A storm in which faults are placed at a moment, shards are resharded often, and closed ones go from their
+    /// streams soon after they were consumed.
     pub(crate) async fn ambushed(&mut self, moment: Moment) -> Result<(), String> {
         let ambush = Arc::new(Ambush::new(moment, 16));
         self.ambush = Some(Arc::clone(&ambush));

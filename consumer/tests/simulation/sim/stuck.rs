@@ -18,8 +18,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(40);
 const BACK_MS: i64 = 120_000;
 
 impl World {
-    /// In the middle of a storm the lanes of one exchange shard break and stay so while the storm goes on; the third stage
-    /// must go on without them. Then they are mended. Returns from when on they can be whole again, epoch milliseconds.
+    /// In the middle of a storm the lanes of one exchange shard break and stay so while the storm goes on; the third
+    /// stage must go on without them. Then they are mended. Returns from when on they can be whole again, epoch
+    /// milliseconds.
     pub(crate) async fn storm_around_a_stuck_shard(&mut self) -> Result<i64, String> {
         self.stuck_after = STUCK_AFTER;
         for _ in 0..3 {
@@ -64,7 +65,8 @@ impl World {
         self.start(Roles::All, Faults::default());
         for round in 0..60 {
             if round == 30 {
-                // Leases stay with whoever has them, and one whose table fails every fourth time never restores a shard.
+                // Leases stay with whoever has them, and one whose table fails every fourth time never restores a
+                // shard.
                 (0..self.processes.len()).for_each(|_| self.kill(0));
                 self.start(Roles::All, Faults::default());
                 self.start_any();
@@ -85,8 +87,8 @@ impl World {
         Err("the exchange did not come to rest".into())
     }
 
-    /// Half of the time the shard that stands still is merged with a neighbour, whose lanes then stand still, too, as long
-    /// as a third one moves.
+    /// Half of the time the shard that stands still is merged with a neighbour, whose lanes then stand still, too, as
+    /// long as a third one moves.
     async fn merge_the_broken_shard(&mut self) {
         let mut open: Vec<Shard> = self.log.shards(EXCHANGE).await.unwrap().into_iter().filter(|s| !s.closed).collect();
         open.sort_by_key(|shard| shard.range.start);

@@ -1,8 +1,8 @@
-//! Sources that wait and must be waited for: nobody may be put out for what it cannot help, so that nothing is late but by
-//! its own shard's records ([`super::account`]).
+//! Sources that wait and must be waited for: nobody may be put out for what it cannot help, so that nothing is late but
+//! by its own shard's records ([`super::account`]).
 //!
-//! Reads that fail, a parent whose backlog keeps its children waiting, mappers that are gone, a word to the lanes that is
-//! held up. Everything else is calm, and
+//! Reads that fail, a parent whose backlog keeps its children waiting, mappers that are gone, a word to the lanes that
+//! is held up. Everything else is calm, and
 //! every shard has records all the time: whoever goes out of the source set here was put out wrongly.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,8 +79,8 @@ impl World {
         self.work(15).await;
     }
 
-    /// A shard that is read slowly is split while it is far behind: its children wait for longer than `stuck_after`. The
-    /// lanes go on as far as the parent's watermark meanwhile.
+    /// A shard that is read slowly is split while it is far behind: its children wait for longer than `stuck_after`.
+    /// The lanes go on as far as the parent's watermark meanwhile.
     pub(crate) async fn a_reshard_behind_a_backlog(&mut self) -> Result<(), String> {
         self.on_several_shards();
         self.stuck_after = STUCK_AFTER;
@@ -122,8 +122,8 @@ impl World {
         Ok(())
     }
 
-    /// A shard that was silent is given records and split at once, and cannot be read until its children have rows; then it
-    /// comes back, to its backlog and to its end.
+    /// A shard that was silent is given records and split at once, and cannot be read until its children have rows;
+    /// then it comes back, to its backlog and to its end.
     pub(crate) async fn a_reshard_of_a_source_that_is_out(&mut self) -> Result<(), String> {
         self.on_several_shards();
         self.start(Roles::All, Faults::default());
@@ -184,8 +184,8 @@ impl World {
         self.work(20).await;
     }
 
-    /// Lanes that close nothing before they are told the source set again are told it late: the leader has committed and put
-    /// a later one by then, which says nothing to them.
+    /// Lanes that close nothing before they are told the source set again are told it late: the leader has committed
+    /// and put a later one by then, which says nothing to them.
     pub(crate) async fn lanes_are_told_late(&mut self) -> Result<(), String> {
         self.on_several_shards();
         self.start(Roles::All, Faults::default());

@@ -22,8 +22,8 @@ async fn split(parent: Status, child: impl Fn(Item) -> Item) -> Fleet {
     .await
 }
 
-/// Its parent was out when the shard was split, and came back before it ended: the child was put out for it, lanes went on,
-/// and all it had to say was late.
+/// Its parent was out when the shard was split, and came back before it ended: the child was put out for it, lanes went
+/// on, and all it had to say was late.
 #[tokio::test(start_paused = true)]
 async fn a_child_counts_by_what_its_parents_were_at_their_ends_whatever_its_row_says_before() {
     let idle = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Idle.code()));
@@ -41,7 +41,8 @@ async fn a_child_counts_by_what_its_parents_were_at_their_ends_whatever_its_row_
     }
 }
 
-/// From its first claim on, and once it was taken over, a row says by itself what the source is: it may have been put out.
+/// From its first claim on, and once it was taken over, a row says by itself what the source is: it may have been put
+/// out.
 #[tokio::test(start_paused = true)]
 async fn what_a_row_was_settled_to_holds_against_its_parents() {
     let out = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Idle.code()));
@@ -67,8 +68,8 @@ async fn a_child_that_nobody_ever_claims_is_stuck_in_the_end() {
     assert_eq!(set.into_iter().find(|(id, _)| id.shard.as_str().ends_with('2')).unwrap().1, [Status::Idle]);
 }
 
-/// Before its parent's END it has no watermark of its own: a source that came back at its parent's was let back behind what
-/// lanes had closed, because the parent was out, and the child's row did not say so yet.
+/// Before its parent's END it has no watermark of its own: a source that came back at its parent's was let back behind
+/// what lanes had closed, because the parent was out, and the child's row did not say so yet.
 #[tokio::test(start_paused = true)]
 async fn no_floor_is_made_of_the_child_of_a_source_that_is_out_at_its_end() {
     let fleet = split(Status::Idle, |row| row).await;
