@@ -106,6 +106,7 @@ fn the_child_of_a_source_that_ended_before_the_first_set_came_holds_the_lane_bac
     let mut lane = lane();
     let end = BatchPart { end: true, children: vec![ShardId::new("shard-3")], ..batch(1, 1, 90) };
     lane.apply_part(&end, 0).unwrap();
+    assert_eq!(lane.watermarks().get(0), i64::MIN, "others may stand further back");
     lane.apply_part(&batch(2, 1, 500), 0).unwrap();
     lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
     assert_eq!(lane.watermarks().get(0), 90);
@@ -149,8 +150,11 @@ fn the_state_survives_its_stored_form() {
     let mut lane = lane();
     lane.apply_control(&set(4, &[(1, Status::Live), (2, Status::Return)]), 0, 1_000);
     lane.apply_part(&BatchPart { part: 1, parts: 3, ..batch(1, 1, 7) }, 0).unwrap();
-    lane.apply_part(&BatchPart { end: true, expired: 2, ..batch(3, 1, 7) }, 77).unwrap();
+    let end = BatchPart { end: true, expired: 2, children: vec![ShardId::new("shard-5")], ..batch(3, 1, 7) };
+    lane.apply_part(&end, 77).unwrap();
     lane.apply_part(&BatchPart { parts: 2, diverged: true, ..batch(4, 1, 7) }, 78).unwrap();
+    lane.forgive();
+    lane.apply_control(&catch_up(5, &[(1, Status::Live), (2, Status::Return), (5, Status::Live)]), 79, 1_000);
     lane.forgive();
     lane.accept_until(5);
     let stored = Bytes::from(lane.encode());
@@ -315,6 +319,8 @@ fn a_lane_that_lost_records_closes_nothing_before_a_set_that_misses_nothing() {
     assert!(lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Idle)]), 0, 1_000).is_none(), "an old one");
     lane.apply_control(&set(3, &[(1, Status::Live), (2, Status::Idle)]), 0, 1_000);
     assert_eq!(lane.watermarks().get(0), 10, "a later one may be lost too");
+    let older = catch_up(2, &[(1, Status::Live), (2, Status::Idle)]);
+    assert!(lane.apply_control(&older, 0, 1_000).is_none(), "put again before the one it knows");
     lane.apply_control(&catch_up(3, &[(1, Status::Live), (2, Status::Live)]), 0, 1_000);
     lane.apply_part(&batch(2, 7, 30), 0).unwrap();
     assert_eq!(lane.watermarks().get(0), 30);
