@@ -27,10 +27,6 @@ pub(crate) struct Job {
 
 impl Job {
     /// Makes the streams of a job (`NAME-flows`, `NAME-exchange`, `NAME-evidence`).
-    ///
-    /// No source may go idle while records come: event time runs a hundred times faster than the clock here, so what lies
-    /// unread in an idle source for the seconds of a take-over would be late, and the incident log of late records is not
-    /// promised to be that of a calm run. Idle sources and their return are the simulation's.
     pub(crate) fn make(name: &'static str, aws: &Aws, folder: &Path, topology: &Path, shards: (usize, usize)) -> Self {
         for (stream, count) in [("flows", shards.0), ("exchange", shards.1), ("evidence", 1)] {
             aws.create(&format!("{name}-{stream}"), count);
@@ -43,7 +39,7 @@ impl Job {
              [input]\nformat = \"json-lines\"\nlateness_reports = \"5m\"\n\
              [engine]\nbatch_interval = \"1s\"\npoll_interval = \"250ms\"\ncommit_interval = \"2s\"\n\
              failover = \"{failover}s\"\nrenewal = \"1s\"\nleader_lock = \"3s\"\nleader_beat = \"1s\"\n\
-             assign_interval = \"1s\"\ndiscovery = \"250ms\"\nidle_after = \"5m\"\n\
+             assign_interval = \"1s\"\ndiscovery = \"250ms\"\n\
              [detector]\nstep = \"10s\"\n\
              [topology]\nfile = {topology:?}\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n"
