@@ -22,7 +22,7 @@ pub enum PutError {
     /// The caller's token was cancelled (lease lost, or the process ends at once).
     #[error("cancelled before every record was acknowledged")]
     Cancelled,
-    /// Given up for now: see [`put_all_within`].
+    /// A time-limited put was given up for now; what is not acknowledged may still come into the stream.
     #[error("not every record was acknowledged within {0:?}")]
     Late(Duration),
     /// A record can never be accepted.
