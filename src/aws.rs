@@ -39,8 +39,12 @@ pub struct Endpoints {
 impl Clients {
     /// Clients for AWS, or for the endpoints the settings name.
     pub async fn connect(settings: &AwsSettings) -> Self {
-        let shared = load(settings).await;
-        let mut kinesis = aws_sdk_kinesis::config::Builder::from(&shared);
+        Self::of(&load(settings).await, &load(settings).await, settings)
+    }
+
+    /// Clients of a loaded SDK configuration, and of another one for the renewals' thread.
+    pub(crate) fn of(shared: &SdkConfig, renewals: &SdkConfig, settings: &AwsSettings) -> Self {
+        let mut kinesis = aws_sdk_kinesis::config::Builder::from(shared);
         if let Some(url) = &settings.endpoint_url_kinesis {
             kinesis = kinesis.endpoint_url(url);
         }
@@ -53,8 +57,8 @@ impl Clients {
         };
         Self {
             kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
-            dynamodb: tables(&shared),
-            renewals: tables(&load(settings).await),
+            dynamodb: tables(shared),
+            renewals: tables(renewals),
         }
     }
 
@@ -74,7 +78,8 @@ impl Clients {
     }
 }
 
-async fn load(settings: &AwsSettings) -> SdkConfig {
+/// The SDK's configuration: region, credentials, HTTP, by the settings and the SDK's own chain.
+pub(crate) async fn load(settings: &AwsSettings) -> SdkConfig {
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts());
     if let Some(region) = &settings.region {

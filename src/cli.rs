@@ -1,6 +1,7 @@
 //! The command line: what a person can ask for, in their words.
 
 mod backtest;
+mod doctor;
 mod explain;
 mod incidents;
 mod leases;
@@ -16,6 +17,7 @@ use crate::app::Role;
 use crate::config::Override;
 
 pub use backtest::Backtest;
+pub use doctor::Doctor;
 pub use explain::Explain;
 pub use incidents::{Door, End, IncidentsCommand, MuteScope, Said, SignalName, Speaker};
 pub use leases::{Decide, LeasesCommand, LeasesList, LeasesRelease, ResolveCommand, ResolveSkip};
@@ -39,6 +41,12 @@ pub enum Command {
     Local(Local),
     /// Run the stages against AWS
     Run(Run),
+    /// Check all that a process needs, and say what is wrong and how to mend it
+    ///
+    /// Settings, credentials, clock, streams, tables, permissions, workers of other programs, topology, recent records,
+    /// webhooks, ports. Nothing is changed, put or delivered.
+    #[command(after_long_help = doctor::HELP)]
+    Doctor(Doctor),
     /// Take agent reports and flow records over HTTP and put them into Kinesis
     Collect(Collect),
     /// Write a simulated region's traffic to files

@@ -4,7 +4,7 @@
 //! flows stream → [`stage::aggregate`] → exchange stream → [`stage::detect`] → evidence stream → [`stage::correlate`] →
 //! [`webhook`]. [`app`] wires these; [`command`] is what a person calls; [`embedded`] is Kinesis and DynamoDB inside the
 //! process. Around them: [`config`], [`topology`], [`metrics`], [`admin`], [`simulate`], [`backtest`], [`convert`], [`aws`],
-//! [`telemetry`].
+//! [`doctor`], [`telemetry`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -25,6 +25,7 @@ pub mod collect;
 pub mod command;
 pub mod config;
 pub mod convert;
+pub mod doctor;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod metrics;

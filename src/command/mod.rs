@@ -5,6 +5,7 @@ mod collect;
 mod config;
 #[cfg(feature = "embedded")]
 mod demo;
+mod doctor;
 mod explain;
 mod incidents;
 mod leases;
@@ -93,6 +94,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Run(args) => run::run(args).await,
         Command::Collect(args) => collect::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Simulate(args) => simulate::run(&args),
         Command::Backtest(args) => backtest::run(&args),
         Command::Explain(args) => explain::run(&args).await,

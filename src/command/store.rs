@@ -21,6 +21,8 @@ use crate::config::{Config, Settings};
 pub(super) struct Store {
     /// The checked configuration.
     pub(super) config: Config,
+    /// Ready clients.
+    pub(super) clients: Clients,
     pub(super) table: Arc<dyn Table>,
     pub(super) log: Arc<dyn Log>,
     /// Names of the job's tables.
@@ -49,6 +51,7 @@ impl Store {
             table: Arc::new(DynamoTable::new(clients.dynamodb.clone())),
             log: Arc::new(KinesisLog::new(clients.kinesis.clone())),
             tables: app::tables(&config),
+            clients: clients.clone(),
             config,
             stopped: false,
             #[cfg(feature = "embedded")]

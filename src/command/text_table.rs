@@ -64,7 +64,8 @@ pub(super) fn render(headings: &[&str], rows: &[Vec<Cell>], colour: bool) -> Str
     lines.join("\n")
 }
 
-fn paint(cell: &Cell, colour: bool) -> String {
+/// A cell's text, in its colour.
+pub(super) fn paint(cell: &Cell, colour: bool) -> String {
     let code = match cell.tone {
         Tone::Plain => return cell.text.clone(),
         Tone::Dim => "2",

@@ -32,5 +32,5 @@ pub use settings::{
     StateMismatchPolicy, StreamSettings, TableSettings, TopologySettings, WebhookSettings,
 };
 pub use show::{example, show};
-pub use span::Span;
+pub use span::{Span, SpanError};
 pub use webhook::{SecretSource, Webhook};

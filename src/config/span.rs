@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use humantime_serde::re::humantime::{format_duration, parse_duration};
@@ -28,6 +29,22 @@ impl Span {
     /// The span as a [`Duration`].
     pub const fn get(self) -> Duration {
         self.0
+    }
+}
+
+/// A text is no duration with a unit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no {WANTED}")]
+pub struct SpanError(String);
+
+/// What can be written.
+const WANTED: &str = "duration with a unit, such as \"500ms\", \"5s\" or \"15m\"";
+
+impl FromStr for Span {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        parse_duration(text).map(Self).map_err(|_| SpanError(text.to_owned()))
     }
 }
 
@@ -57,11 +74,11 @@ impl<'de> Deserialize<'de> for Span {
             type Value = Span;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration with a unit, such as \"500ms\", \"5s\" or \"15m\"")
+                write!(f, "a {WANTED}")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                parse_duration(text).map(Span).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+                text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_str(Visitor)
