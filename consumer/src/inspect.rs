@@ -1,12 +1,13 @@
 //! Reading committed state from outside, without holding any lease.
 //!
 //! What is read is one committed generation per part. A commit going on meanwhile may overwrite a slot that was just
-//! named; then the whole read is tried again.
+//! named; then the row is read again, and what it names by now. Only what is damaged while its row stays the same is
+//! damage; what is overtaken at every try is told as that ([`InspectError::Overtaken`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::commit::{ChunkError, Chunks, Part, indexed_part};
+use crate::commit::{ChunkError, Chunks, Manifest, Part, indexed_part};
 use crate::lease::{Checkpoint, LeaseRow, RowError};
 use crate::log::StreamId;
 use crate::run::{Tables, items};
@@ -27,6 +28,12 @@ pub enum InspectError {
     /// State is missing or damaged.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
+    /// It was committed anew at each try, before it was read.
+    #[error("state of shard {shard} was committed anew during each of {ATTEMPTS} reads; try again")]
+    Overtaken {
+        /// The shard.
+        shard: String,
+    },
 }
 
 /// The lease rows of a stream, by shard.
@@ -42,10 +49,11 @@ pub async fn rows(table: &dyn Table, tables: &Tables, stream: &str) -> Result<Ve
     Ok(rows)
 }
 
-/// The parts that a row's manifest names, from the row or its directory; none without a manifest.
+/// The parts that a row's manifest names, from the row or its directory; none without a manifest. When a commit has
+/// overtaken `row`, those that the row names by then.
 ///
 /// # Errors
-/// The table failed, or the directory is missing or damaged.
+/// The table failed, the directory is missing or damaged, or commits overtook every try.
 pub async fn row_parts(
     table: &Arc<dyn Table>,
     tables: &Tables,
@@ -53,9 +61,78 @@ pub async fn row_parts(
     row: &LeaseRow,
 ) -> Result<Vec<Part>, InspectError> {
     let chunks = Chunks::new(Arc::clone(table), tables.state(), stream.clone());
-    match &row.manifest {
-        None => Ok(Vec::new()),
-        Some(manifest) => Ok(chunks.parts(manifest).await?),
+    let mut seen = Seen { table: &**table, tables, stream, shard: row.shard.as_str(), manifest: row.manifest.clone() };
+    for _ in 0..ATTEMPTS {
+        let Some(manifest) = &seen.manifest else { return Ok(Vec::new()) };
+        match chunks.parts(manifest).await {
+            Err(error) if error.is_damage() => seen.look_again(error).await?,
+            other => return Ok(other?),
+        }
+    }
+    Err(seen.overtaken())
+}
+
+/// Reads a part of a row by `read`, which is given the part. When a commit has overtaken it, the part as the row names
+/// it by then is read; which one it was is returned.
+///
+/// # Errors
+/// As `read`, or commits overtook every try.
+pub async fn read_part<T>(
+    table: &Arc<dyn Table>,
+    tables: &Tables,
+    stream: &StreamId,
+    row: &LeaseRow,
+    part: &Part,
+    read: impl AsyncFn(&Part) -> Result<T, ChunkError>,
+) -> Result<(Part, T), InspectError> {
+    let chunks = Chunks::new(Arc::clone(table), tables.state(), stream.clone());
+    let mut seen = Seen { table: &**table, tables, stream, shard: row.shard.as_str(), manifest: row.manifest.clone() };
+    let mut part = part.clone();
+    for _ in 0..ATTEMPTS {
+        let error = match read(&part).await {
+            Err(error) if error.is_damage() => error,
+            other => return Ok((part, other?)),
+        };
+        // The caller may know the part from a manifest that was the row's after the one in `row`.
+        let parts = match &seen.manifest {
+            Some(manifest) => chunks.parts(manifest).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let named = |parts: Vec<Part>| parts.into_iter().find(|other| other.key == part.key);
+        if let Some(newer) = named(parts).filter(|newer| *newer != part) {
+            part = newer;
+            continue;
+        }
+        seen.look_again(error).await?;
+    }
+    Err(seen.overtaken())
+}
+
+/// What was last seen of a row.
+struct Seen<'a> {
+    table: &'a dyn Table,
+    tables: &'a Tables,
+    stream: &'a StreamId,
+    shard: &'a str,
+    manifest: Option<Manifest>,
+}
+
+impl Seen<'_> {
+    /// Reads the row anew after `error`; the error stands when the row names what it named before.
+    async fn look_again(&mut self, error: ChunkError) -> Result<(), InspectError> {
+        let item = self.table.get(&self.tables.leases(&self.stream.name), self.shard).await?;
+        let row = item.map(|item| LeaseRow::read(&item)).transpose()?.flatten();
+        let manifest = row.and_then(|row| row.manifest);
+        // A row that is gone was cleaned up: what it named went with it.
+        if manifest.is_none() || manifest == self.manifest {
+            return Err(error.into());
+        }
+        self.manifest = manifest;
+        Ok(())
+    }
+
+    fn overtaken(&self) -> InspectError {
+        InspectError::Overtaken { shard: format!("{}/{}", self.stream.name, self.shard) }
     }
 }
 
@@ -129,3 +206,6 @@ async fn read(chunks: &Chunks, rows: &[LeaseRow]) -> Result<Vec<StatePart>, Chun
     }
     Ok(read)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 
 use anyhow::{Context, anyhow};
 use flowshift_consumer::clock::WallClock;
-use flowshift_consumer::commit::Chunks;
+use flowshift_consumer::commit::{Chunks, Part};
 use flowshift_consumer::exchange::FeedKinds;
 use flowshift_consumer::inspect;
 use flowshift_consumer::resolve::{self, Resolution};
@@ -114,10 +114,11 @@ async fn lost_with_state(store: &Store, stream: &str, lease: &Lease) -> Result<L
             return Ok(lost);
         }
     };
-    let chunks = Chunks::new(std::sync::Arc::clone(&store.table), store.tables.state(), id);
+    let chunks = Chunks::new(std::sync::Arc::clone(&store.table), store.tables.state(), id.clone());
+    let read = async |part: &Part| chunks.get(part).await;
     for part in parts {
         lost.parts += 1;
-        let readable = match chunks.get(&part).await {
+        let readable = match inspect::read_part(&store.table, &store.tables, &id, row, &part, &read).await {
             Ok(_) => "readable".to_owned(),
             Err(error) => {
                 lost.problems += 1;

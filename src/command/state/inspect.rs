@@ -42,7 +42,16 @@ pub(super) async fn run(store: &Store, args: &StateInspect) -> Result<(), Failur
             shards.push(shard_json(&stream, row, parts.as_ref().err().map(ToString::to_string)));
             for part in parts.unwrap_or_default() {
                 if args.lane.is_none_or(|lane| lane_of(&part.key) == Some(lane)) {
-                    let content = content(store, &chunks, &part).await;
+                    let read = async |part: &Part| Ok((chunks.get(part).await?, chunks.stored_bytes(part).await?));
+                    // A running owner commits meanwhile: then it is a later one that is shown.
+                    let read = inspect::read_part(&store.table, &store.tables, &id, row, &part, read).await;
+                    let (part, content) = match read {
+                        Ok((part, (plain, stored))) => {
+                            let holds = holds(store, &part.key, &plain);
+                            (part, holds.map(|holds| (stored, holds)))
+                        }
+                        Err(error) => (part, Err(error.to_string())),
+                    };
                     found.push(Found { stream: stream.clone(), shard: row.shard.to_string(), part, content });
                 }
             }
@@ -71,12 +80,6 @@ pub(super) async fn run(store: &Store, args: &StateInspect) -> Result<(), Failur
 /// The lane that a part, or the index of its pages, is of.
 fn lane_of(key: &str) -> Option<u16> {
     lane_of_key(indexed_part(key).unwrap_or(key))
-}
-
-async fn content(store: &Store, chunks: &Chunks, part: &Part) -> Result<(u64, Value), String> {
-    let plain = chunks.get(part).await.map_err(|e| e.to_string())?;
-    let stored = chunks.stored_bytes(part).await.map_err(|e| e.to_string())?;
-    Ok((stored, holds(store, &part.key, &plain)?))
 }
 
 /// What our own payloads hold, in short; null for what the engine keeps for itself.
