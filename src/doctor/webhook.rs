@@ -13,7 +13,7 @@ use super::answer::chain;
 use super::{Finding, Patient};
 use crate::app;
 use crate::config::Webhook;
-use crate::webhook::is_forbidden;
+use crate::webhook::{Format, is_forbidden};
 
 pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
     if !patient.part.detects() {
@@ -93,8 +93,10 @@ async fn handshake(host: &str, address: SocketAddr, stream: TcpStream) -> Reache
 fn unfit(webhook: &Webhook, why: &str) -> Finding {
     let fix = if why.contains("link-local") {
         "post to a receiver of your own; addresses that hand out credentials are never called"
-    } else {
+    } else if matches!(webhook.format, Format::Standard | Format::CloudEvents) {
         "write a secret: echo \"whsec_$(head -c 32 /dev/urandom | base64)\" > FILE, and give it to the receiver as well"
+    } else {
+        "put the receiver's key or URL where secret_file or secret_env says; README, `Webhooks`, says what it is"
     };
     Finding::fault(&webhook.name, why, fix)
 }
@@ -137,6 +139,7 @@ fn verdict(webhook: &Webhook, host: &str, port: u16, reached: &Reached) -> Findi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Settings, Sources, load};
     use crate::doctor::Level;
 
     async fn port(listener: &tokio::net::TcpListener) -> u16 {
@@ -175,14 +178,9 @@ mod tests {
 
     #[test]
     fn however_far_it_got_the_fault_says_what_to_do() {
-        let webhook = Webhook {
-            name: "pager".into(),
-            url: reqwest::Url::parse("https://h.example/").unwrap(),
-            secret: crate::config::SecretSource::Env("S".into()),
-            timeout: Duration::from_secs(5),
-            max_age: Duration::from_secs(60),
-            muted: false,
-        };
+        let toml = "[[webhooks]]\nname = \"pager\"\nurl = \"https://h.example/\"\nsecret_env = \"S\"\n";
+        let sources = Sources { file: Some(("f".into(), toml.into())), ..Sources::default() };
+        let webhook = load(&Settings::default(), &sources).unwrap().config.webhooks.remove(0);
         let address = "169.254.169.254:443".parse().unwrap();
         for reached in [
             Reached::NoName("x".into()),
