@@ -52,15 +52,21 @@ async fn look(webhook: &Webhook) -> Finding {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = webhook.url.port_or_known_default().unwrap_or(443);
     let tls = webhook.url.scheme() == "https";
-    let reached = tokio::time::timeout(webhook.timeout, connect(host, port, tls)).await;
-    verdict(webhook, host, port, &reached.unwrap_or(Reached::Late(webhook.timeout)))
+    verdict(webhook, host, port, &reach(host, port, tls, webhook.timeout).await)
 }
 
-async fn connect(host: &str, port: u16, tls: bool) -> Reached {
-    let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
-        Ok(found) => found.collect(),
-        Err(error) => return Reached::NoName(error.to_string()),
+/// Name, connection and TLS; the name has a limit of its own, so that a slow resolver is not taken for a firewall.
+async fn reach(host: &str, port: u16, tls: bool, limit: Duration) -> Reached {
+    let addresses: Vec<SocketAddr> = match tokio::time::timeout(limit, tokio::net::lookup_host((host, port))).await {
+        Ok(Ok(found)) => found.collect(),
+        Ok(Err(error)) => return Reached::NoName(error.to_string()),
+        Err(_) => return Reached::NoName(format!("the resolver does not answer within {limit:?}")),
     };
+    let connected = tokio::time::timeout(limit, connect(host, addresses, tls)).await;
+    connected.unwrap_or(Reached::Late(limit))
+}
+
+async fn connect(host: &str, addresses: Vec<SocketAddr>, tls: bool) -> Reached {
     let Some(first) = addresses.first().copied() else { return Reached::NoName("no address".into()) };
     let mut why = None;
     for address in addresses.into_iter().filter(|address| !is_forbidden(address.ip())) {
@@ -142,6 +148,8 @@ mod tests {
     use crate::config::{Settings, Sources, load};
     use crate::doctor::Level;
 
+    const LIMIT: Duration = Duration::from_secs(5);
+
     async fn port(listener: &tokio::net::TcpListener) -> u16 {
         listener.local_addr().unwrap().port()
     }
@@ -150,16 +158,16 @@ mod tests {
     async fn an_open_port_is_reached_and_a_closed_one_is_named() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let open = port(&listener).await;
-        assert!(matches!(connect("127.0.0.1", open, false).await, Reached::Open(_, false)));
+        assert!(matches!(reach("127.0.0.1", open, false, LIMIT).await, Reached::Open(_, false)));
         drop(listener);
-        let Reached::Closed(why) = connect("127.0.0.1", open, false).await else { panic!("reached") };
+        let Reached::Closed(why) = reach("127.0.0.1", open, false, LIMIT).await else { panic!("reached") };
         assert!(why.contains("refused"), "{why}");
     }
 
     #[tokio::test]
     async fn a_link_local_address_is_not_even_tried() {
-        assert!(matches!(connect("169.254.169.254", 80, false).await, Reached::Forbidden(_)));
-        assert!(matches!(connect("fe80::1", 80, false).await, Reached::Forbidden(_)));
+        assert!(matches!(reach("169.254.169.254", 80, false, LIMIT).await, Reached::Forbidden(_)));
+        assert!(matches!(reach("fe80::1", 80, false, LIMIT).await, Reached::Forbidden(_)));
     }
 
     #[tokio::test]
@@ -173,7 +181,7 @@ mod tests {
                 stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
             }
         });
-        assert!(matches!(connect("127.0.0.1", port, true).await, Reached::NoTls(_)));
+        assert!(matches!(reach("127.0.0.1", port, true, LIMIT).await, Reached::NoTls(_)));
     }
 
     #[test]
