@@ -7,6 +7,19 @@ mod incidents;
 mod leases;
 mod webhook;
 
+#[cfg(feature = "embedded")]
+macro_rules! embedded {
+    () => {
+        "yes"
+    };
+}
+#[cfg(not(feature = "embedded"))]
+macro_rules! embedded {
+    () => {
+        "no"
+    };
+}
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -23,9 +36,13 @@ pub use incidents::{Door, End, IncidentsCommand, MuteScope, Said, SignalName, Sp
 pub use leases::{Decide, LeasesCommand, LeasesList, LeasesRelease, ResolveCommand, ResolveSkip};
 pub use webhook::{Verify, WebhookCommand};
 
+/// What `--version` says; `-V` says the first line.
+const LONG_VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), "\ncommit ", env!("FLOWSHIFT_COMMIT"), "\nembedded services: ", embedded!());
+
 /// Did the network between these two subnets just get worse, how sure are we, and whose fault is it?
 #[derive(Debug, Parser)]
-#[command(name = "flowshift", version, max_term_width = 120, arg_required_else_help = true)]
+#[command(name = "flowshift", version, long_version = LONG_VERSION, max_term_width = 120, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -36,10 +53,17 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show it: a simulated region with planted faults, judged by the real pipeline, in under two minutes
+    #[command(after_long_help = "Examples:\n  flowshift demo\n  flowshift demo --seed 7 --json | jq .summary")]
     Demo(Demo),
     /// Run every stage in this process, with Kinesis and DynamoDB inside it and state on local disk
+    #[command(after_long_help = "Examples:\n  flowshift local --data-dir data --topology topology.yaml --step 10s\n  \
+        flowshift local --data-dir data --topology topology.yaml --drain --json")]
     Local(Local),
     /// Run the stages against AWS
+    ///
+    /// The three streams must exist; `flowshift doctor` says whether all is there.
+    #[command(after_long_help = "Examples:\n  flowshift run --config flowshift.toml\n  \
+        flowshift run --config flowshift.toml --role detect --dry-run --json")]
     Run(Run),
     /// Check all that a process needs, and say what is wrong and how to mend it
     ///
@@ -48,8 +72,10 @@ pub enum Command {
     #[command(after_long_help = doctor::HELP)]
     Doctor(Doctor),
     /// Take agent reports and flow records over HTTP and put them into Kinesis
+    #[command(after_long_help = "Example:\n  flowshift collect --config flowshift.toml --listen 0.0.0.0:4318")]
     Collect(Collect),
     /// Write a simulated region's traffic to files
+    #[command(after_long_help = "Example:\n  flowshift simulate --out region --minutes 60 --seed 3 --json")]
     Simulate(Simulate),
     /// Run the detector over recorded traffic and write its event log, to see what it would have told
     ///
@@ -76,11 +102,24 @@ pub enum Command {
     #[command(subcommand)]
     State(StateCommand),
     /// Print shell completions
+    #[command(after_long_help = COMPLETIONS)]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Write the manual: a page for the program and one for each command
+    #[command(after_long_help = "Examples:\n  flowshift man | man -l -\n  flowshift man --out ~/.local/share/man/man1")]
+    Man {
+        /// Folder to write all pages to, made if absent; without it the first page is printed
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
+
+const COMPLETIONS: &str = "Examples:
+  flowshift completions bash > ~/.local/share/bash-completion/completions/flowshift
+  flowshift completions zsh > \"${fpath[1]}/_flowshift\"
+  flowshift completions fish > ~/.config/fish/completions/flowshift.fish";
 
 /// Where settings come from.
 #[derive(Debug, Args, Clone, Default)]
@@ -206,6 +245,10 @@ pub struct Simulate {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Check settings, topology and secrets; say what is wrong and how to mend it
+    ///
+    /// Nothing is contacted: `flowshift doctor` looks at AWS and the receivers as well.
+    #[command(after_long_help = "Examples:\n  flowshift config check --config flowshift.toml\n  \
+        flowshift config check --config flowshift.toml --input-shards 16 --exchange-shards 4 --json")]
     Check {
         /// Settings.
         #[command(flatten)]
@@ -216,16 +259,26 @@ pub enum ConfigCommand {
         /// Shards of the exchange stream
         #[arg(long, default_value_t = 1)]
         exchange_shards: u32,
+        /// Print what was found as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Print the settings in force, and where each came from
+    #[command(after_long_help = "Examples:\n  flowshift config show --config flowshift.toml\n  \
+        FLOWSHIFT__JOB__LANES=8 flowshift config show --json | jq .origins")]
     Show {
         /// Settings.
         #[command(flatten)]
         settings: Settings,
+        /// Print the settings and their origins as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON Schema of the settings file
+    #[command(after_long_help = "Example:\n  flowshift config schema > flowshift.schema.json")]
     Schema,
     /// Print a settings file with every key at its default
+    #[command(after_long_help = "Example:\n  flowshift config example > flowshift.toml")]
     Example,
 }
 
@@ -250,6 +303,8 @@ pub enum StateCommand {
         flowshift state inspect --config flowshift.toml --lane 17 --json")]
     Inspect(StateInspect),
     /// Print totals per pair over all panes and every reason counter, from committed state, as JSON
+    #[command(after_long_help = "Examples:\n  flowshift state export --data-dir ./data\n  \
+        flowshift state export --config flowshift.toml --out totals.json")]
     Export {
         /// Write to this file instead of standard output
         #[arg(long, value_name = "FILE")]

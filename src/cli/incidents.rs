@@ -24,6 +24,9 @@ pub enum IncidentsCommand {
     #[command(after_long_help = LIST_HELP)]
     List(Door),
     /// Say that somebody takes care of an open incident
+    #[command(
+        after_long_help = "Example:\n  flowshift incidents ack inc-3f9a0c5d2b7e4811 --by ada --note 'rolling back'"
+    )]
     Ack {
         /// Id of the incident.
         #[arg(value_name = "INCIDENT")]
@@ -52,6 +55,7 @@ pub enum IncidentsCommand {
         said: Said,
     },
     /// End a mute, or take a dismissal back
+    #[command(after_long_help = "Example:\n  flowshift incidents unmute mute-5d0cf3a1c2e94b76 --by ada --wait")]
     Unmute {
         /// Id of the mute, or of the incident that was dismissed.
         #[arg(value_name = "MUTE")]
@@ -67,6 +71,9 @@ pub enum IncidentsCommand {
     ///
     /// The same signal on the same pairs makes no incident for the time given (a day, if none is), unless it gets more
     /// severe than it was.
+    #[command(
+        after_long_help = "Example:\n  flowshift incidents not-an-issue inc-3f9a0c5d2b7e4811 --for 24h --note 'load test'"
+    )]
     NotAnIssue {
         /// Id of the incident.
         #[arg(value_name = "INCIDENT")]

@@ -39,8 +39,10 @@ pub enum WebhookCommand {
     #[command(after_long_help = VERIFY_HELP)]
     Verify(Verify),
     /// Show the webhooks a running process delivers to, and which are disabled
+    #[command(after_long_help = "Example:\n  flowshift webhook list --admin http://10.0.3.17:9464 --json")]
     List(Door),
     /// Deliver again to a webhook that answered 410; what it missed stays missed
+    #[command(after_long_help = "Example:\n  flowshift webhook enable on-call --token-file token")]
     Enable {
         /// Name of the webhook.
         #[arg(value_name = "WEBHOOK")]

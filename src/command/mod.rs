@@ -11,6 +11,7 @@ mod incidents;
 mod leases;
 #[cfg(feature = "embedded")]
 mod local;
+mod man;
 mod run;
 mod services;
 mod simulate;
@@ -104,9 +105,12 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Leases(command) => leases::run(command).await,
         Command::State(command) => state::run(command).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "flowshift", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "flowshift", &mut script);
+            print_line(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
+        Command::Man { out } => man::run(out.as_deref()),
     }
 }
 

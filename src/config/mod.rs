@@ -31,6 +31,6 @@ pub use settings::{
     InputFormat, InputSettings, JobSettings, KplOutOfRange, LogFormat, LogLevel, LogSettings, Settings, StartAt,
     StateMismatchPolicy, StreamSettings, TableSettings, TopologySettings, WebhookSettings,
 };
-pub use show::{example, show};
+pub use show::{example, show, show_json};
 pub use span::{Span, SpanError};
 pub use webhook::{SecretSource, Webhook};

@@ -34,6 +34,35 @@ pub fn show(loaded: &Loaded) -> String {
     out
 }
 
+/// The effective settings as JSON, under `settings`, and the origin of each key that is not at its default, under
+/// `origins`.
+///
+/// # Errors
+/// Never with settings that were loaded: all of them have a form in JSON.
+pub fn show_json(loaded: &Loaded) -> Result<serde_json::Value, serde_json::Error> {
+    let mut settings = serde_json::to_value(with_names(loaded))?;
+    for webhook in settings["webhooks"].as_array_mut().into_iter().flatten() {
+        if let Some(url) = webhook["url"].as_str().map(masked_url) {
+            webhook["url"] = url.into();
+        }
+    }
+    let mut origins = serde_json::Map::new();
+    for (path, _) in KnownKeys::read().iter() {
+        let places = if path.0.get(1) == Some(&Segment::Index(0)) { loaded.settings.webhooks.len() } else { 1 };
+        for place in 0..places {
+            let mut path = path.clone();
+            if let Some(index @ Segment::Index(_)) = path.0.get_mut(1) {
+                *index = Segment::Index(place);
+            }
+            match loaded.origins.of_path(&path) {
+                Origin::Default => {}
+                origin => drop(origins.insert(path.to_string(), origin.to_string().into())),
+            }
+        }
+    }
+    Ok(serde_json::json!({"settings": settings, "origins": origins}))
+}
+
 /// The settings with the names that follow from `job.name` filled in.
 fn with_names(loaded: &Loaded) -> Settings {
     let mut settings = loaded.settings.clone();
@@ -73,7 +102,9 @@ fn write_section(out: &mut String, header: &str, keys: &Table, path: &KeyPath, o
 
 /// Every key with its manual and default, commented out.
 pub fn example() -> String {
-    let mut out = String::from("# Settings of flowshift: every key with its default.\n");
+    let mut out = String::from(
+        "# Settings of flowshift: every key with its default. Take the `#` from a line to change it; what stays away follows the\n# defaults of the version that runs.\n",
+    );
     let mut defaults = Settings::default();
     defaults.webhooks.push(super::WebhookSettings::default());
     let defaults = Value::Table(Table::try_from(&defaults).unwrap_or_default());

@@ -354,3 +354,37 @@ fn the_admin_token_has_one_place_and_an_open_port_with_it_is_told() {
     let told = "admin.listen 0.0.0.0:9464 is open to the network: it shows incidents to whoever asks, and tokens in clear text";
     assert!(warnings.iter().any(|warning| warning == told), "{warnings:?}");
 }
+
+/// The example without the marks before its keys is what stands when nothing is said.
+#[test]
+fn the_example_holds_the_defaults() {
+    let mut seen = 0;
+    let mut live = String::new();
+    let text = example();
+    // One webhook is shown; it has no URL to be posted to.
+    for line in text.split("# [[webhooks]]").next().unwrap_or_default().lines() {
+        let key = line.strip_prefix("# ").filter(|rest| {
+            rest.split_once(" = ").is_some_and(|(key, value)| {
+                key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()) && !value.is_empty()
+            })
+        });
+        seen += usize::from(key.is_some());
+        live.push_str(key.unwrap_or(line));
+        live.push('\n');
+    }
+    assert!(seen > 25, "{seen} keys with a default:\n{live}");
+    assert_eq!(loaded(&live, &[], &[]).settings, Settings::default());
+}
+
+#[test]
+fn settings_as_json_name_their_origins_and_no_token() {
+    let token = "T0123456789abcdefXYZ";
+    let file = format!("[job]\nlanes = 8\n[[webhooks]]\nurl = \"https://h.example/{token}\"\nsecret_env = \"S\"\n");
+    let shown = show_json(&loaded(&file, &[], &[("--step", "detector.step", "10s")])).unwrap();
+    assert_eq!(shown["settings"]["job"]["lanes"], 8);
+    assert_eq!(shown["settings"]["streams"]["flows"], "flowshift-flows");
+    assert_eq!(shown["origins"]["job.lanes"], "flowshift.toml:2");
+    assert_eq!(shown["origins"]["detector.step"], "flag --step");
+    assert_eq!(shown["origins"]["webhooks.0.url"], "flowshift.toml:4");
+    assert!(!shown.to_string().contains(token), "{shown}");
+}
