@@ -1,5 +1,5 @@
-"""From the image's root alone: nobody's user, read-only, with /etc/resolv.conf and not even /proc, names resolve and TLS
-endpoints are reached, by webhooks and by the AWS clients, and only where the roots say so.
+"""From the image's root alone: nobody's user, read-only, with /etc/resolv.conf and not even /proc, names resolve and
+TLS endpoints are reached, by webhooks and by the AWS clients, and only where the roots say so.
 
 Runs in inside.py's network namespace. Not here: a whole job of containers (deployed.py).
 """
@@ -57,8 +57,8 @@ class Alone:
         self.names = Names(pods.GATEWAY, pods.GATEWAY)
         self.door = Door(pods.GATEWAY, self.authority, lambda _: ("127.0.0.1", self.receiver.server_port))
 
-    def run(self, *arguments, host="hooks.example.com", env=(), resolver=pods.GATEWAY):
-        """A command in a container of its own: (exit status, what it printed)."""
+    def start(self, *arguments, host="hooks.example.com", env=(), resolver=pods.GATEWAY):
+        """A command in a container of its own."""
         self.runs += 1
         own = self.folder / f"run-{self.runs}"
         own.mkdir()
@@ -70,7 +70,11 @@ class Alone:
         mounts += [(own / n, f"/etc/flowshift/{n}") for n in ("flowshift.toml", "secret", "roots.pem")]
         root = pods.root(self.image, self.folder / f"root-{self.runs}")
         command = [*arguments, "--config", "/etc/flowshift/flowshift.toml"]
-        return pods.Container("alone", self.runs + 1, root, command, dict(env), mounts).output(PATIENCE)
+        return pods.Container("alone", self.runs + 1, root, command, dict(env), mounts)
+
+    def run(self, *arguments, **more):
+        """One that ends by itself: (exit status, what it printed)."""
+        return self.start(*arguments, **more).output(PATIENCE)
 
 
 def check(image, folder):
@@ -90,6 +94,13 @@ def check(image, folder):
     if status != 0 or not any(target.startswith("DynamoDB") for target in tables):
         yield f"DynamoDB is not reached (status {status}, calls {sorted(tables)}): {said[-500:]}"
     print(f"  webhook and {sorted(tables)} over TLS, names from {len(alone.names.asked)} questions")
+
+    door = alone.start("collect", env={**CREDENTIALS, **TRUSTING})
+    line = door.process.stdout.readline()
+    door.terminate()
+    status = door.ended(PATIENCE)
+    if not line.startswith("taking reports") or status != 0:
+        yield f"the collector does not start and end (status {status}): {line}{door.said()[-500:]}"
 
     for what, more, words in (
         ("a receiver of an unknown authority", {"env": {}}, ("certificate", "UnknownIssuer")),

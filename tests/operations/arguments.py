@@ -29,12 +29,17 @@ def refused(flowshift, objects):
             yield f"settings: {said.splitlines()[0]}"
 
 
-def check():
-    """Findings, and that a wrong argument, key or topology is one."""
+def binary():
+    """The build with the embedded services."""
     flowshift = os.environ.get("FLOWSHIFT_BINARY")
     if not flowshift or not os.access(flowshift, os.X_OK):
         raise Skip("no build: FLOWSHIFT_BINARY names none")
-    findings = []
+    return os.path.abspath(flowshift)
+
+
+def check():
+    """Findings, and that a wrong argument, key or topology is one."""
+    flowshift, findings = binary(), []
     for layout, components in RENDERS:
         objects = render.objects(render.combine(layout, components))
         findings += [f"{layout}: {said}" for said in refused(flowshift, objects)]

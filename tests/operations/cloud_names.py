@@ -1,7 +1,7 @@
 """Names and TLS of a network of our own: a DNS server, and a server that ends TLS for every name of AWS and receivers.
 
-Runs in the network namespace of inside.py alone, on addresses that exist nowhere else. Certificates are of an authority
-made for the run. Not here: what lies behind the TLS (the embedded services, a receiver).
+Runs in the network namespace of inside.py alone, on addresses that exist nowhere else. Certificates are of an
+authority made for the run. Not here: what lies behind the TLS (the embedded services, a receiver).
 """
 
 import asyncio, pathlib, socket, socketserver, ssl, struct, subprocess, threading

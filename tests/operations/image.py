@@ -43,6 +43,7 @@ def image():
 
 MUST = {
     "not static": r"target-feature=\+crt-static",
+    "random numbers need /dev": r'getrandom_backend="linux_getrandom"',
     "the embedded services are in": r"--no-default-features",
     "versions are not those of Cargo.lock": r"--locked",
     "the last stage is not from scratch": r"^FROM scratch$",

@@ -3,8 +3,10 @@
 Started by pods.py in namespaces of its own (mount, process, network), as their first process. Standard library alone.
 Not here: which description (pods.py), seccomp and limits on memory, which need a real runtime.
 
-Argument: a JSON object with `root` (a folder that nobody else uses), `mounts` ([source, target], read-only), `network`
-([address with prefix, gateway] or none), `uid`, `gid`, `groups`, `args`, `env`. Ends with status 97 when it cannot.
+Argument: a JSON object with `root` (a folder that nobody else uses), `mounts` ([source, target], read-only), `proc`
+(whether it is there), `readonly` (of the root; mounts are so always), `network` ([address with prefix, gateway] or
+none), `uid`, `gid`, `groups`, `args`, `env`. There is no /dev, which a runtime would make. Ends with status 97 when it
+cannot.
 """
 
 import ctypes, json, os, pathlib, subprocess, sys
@@ -27,17 +29,20 @@ def network(address, gateway):
     say("ip", "route", "add", "default", "via", gateway)
 
 
-def mount(root, mounts):
-    """Everything read-only: the mounts first, since their places are made in the root."""
+def mount(root, mounts, processes, readonly):
+    """The mounts first, since their places are made in the root."""
     say("mount", "--make-rprivate", "/")
     say("mount", "--bind", root, root)
+    if processes:
+        (root / "proc").mkdir()
+        say("mount", "-t", "proc", "-o", "ro,nosuid,nodev,noexec", "proc", root / "proc")
     for source, target in mounts:
         source, place = pathlib.Path(source), root / target.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.mkdir(exist_ok=True) if source.is_dir() else place.touch()
         say("mount", "--bind", source, place)
         say("mount", "-o", "remount,bind,ro,nosuid,nodev", place)
-    say("mount", "-o", "remount,bind,ro,nosuid,nodev", root)
+    say("mount", "-o", f"remount,bind,{'ro' if readonly else 'rw'},nosuid,nodev", root)
 
 
 def rights(uid, gid, groups):
@@ -58,7 +63,7 @@ def main():
     root = pathlib.Path(pod["root"])
     if pod["network"]:
         network(*pod["network"])
-    mount(root, pod["mounts"])
+    mount(root, pod["mounts"], pod["proc"], pod["readonly"])
     os.chroot(root)
     os.chdir("/")
     rights(pod["uid"], pod["gid"], pod["groups"])

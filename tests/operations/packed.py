@@ -1,8 +1,8 @@
 """The image as it ships: deploy/Dockerfile's last stage packed by buildah around a static build, and unpacked again.
 
-Needs that build in FLOWSHIFT_STATIC. The builder stage needs Rust's image from a registry; its two outputs are handed in
-instead (--build-context), so the file is used as it is. Invariant: what other checks run is what the layers hold, unpacked
-from the image and not copied from the build. Read next: alone.py (it runs from this root alone), deployed.py.
+Needs that build in FLOWSHIFT_STATIC. The builder stage needs Rust's image from a registry; its two outputs are handed
+in instead (--build-context), so the file is used as it is. Invariant: what other checks run is what the layers hold,
+unpacked from the image and not copied from the build. Read next: alone.py (it runs from this root alone), deployed.py.
 """
 
 import hashlib, json, os, pathlib, re, shutil, struct, subprocess, tarfile, tempfile, time
@@ -76,7 +76,11 @@ class Image:
         self.config = self.blob(manifest["config"])
         for layer in manifest["layers"]:
             with tarfile.open(self.path(layer)) as tar:
-                tar.extractall(self.root, filter="tar") if hasattr(tarfile, "tar_filter") else tar.extractall(self.root)
+                (
+                    tar.extractall(self.root, filter="tar")
+                    if hasattr(tarfile, "tar_filter")
+                    else tar.extractall(self.root)
+                )
 
     def path(self, descriptor):
         """File of a blob, whose content is what its name says."""

@@ -1,14 +1,17 @@
-"""Pods without a cluster: a container's root, user, rights, addresses and signals as a kubelet and a runtime give them.
+"""Pods without a cluster: a container's root, user, rights, addresses and signals as a kubelet and a runtime give
+them.
 
-Works inside inside.py's network namespace, as root. A pod's program sees the image's root read-only, its own process and
-network namespaces, the mounts and the environment it is given, and nothing of the machine's. Not here: which Deployment
-(deployed.py), probes (kubelet.py).
+Works inside inside.py's network namespace, as root. A pod's program sees the image's root read-only, its own process
+and network namespaces, the mounts and the environment it is given, and nothing of the machine's. Not here: which
+Deployment (deployed.py), probes (kubelet.py).
 """
 
 import json, os, pathlib, shutil, signal, subprocess, sys, time
 
 from packed import USER
 
+# What launcher.py does to every container's rights; a description that asks for less must not be taken for it.
+RIGHTS = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 BRIDGE, GATEWAY = "flowshift0", "10.99.0.1"
 LAUNCHER = pathlib.Path(__file__).with_name("launcher.py")
 
@@ -33,12 +36,17 @@ def root(image, folder):
 class Container:
     """One container; `number` is its place in the network, 2 and up, or 0 for the network it is started in."""
 
-    def __init__(self, name, number, root, arguments, environment, mounts=(), entrypoint=("/flowshift",), groups=()):
+    def __init__(
+        self, name, number, root, arguments, environment, mounts=(), entrypoint=("/flowshift",), groups=(), proc=False,
+        user=USER, readonly=True,
+    ):  # fmt: skip
         self.name, self.address = name, f"10.99.{number // 250}.{number % 250}" if number else None
-        uid, gid = map(int, USER.split(":"))
+        uid, gid = map(int, user.split(":"))
         description = {
             "root": str(root),
             "mounts": [[str(source), target] for source, target in mounts],
+            "proc": proc,
+            "readonly": readonly,
             "network": [f"{self.address}/16", GATEWAY] if number else None,
             "uid": uid,
             "gid": gid,

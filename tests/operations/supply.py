@@ -1,8 +1,8 @@
 """What the program is made of: cargo-deny's rules, advisories where a copy of their data base is given, and a bill of
 materials that is true of the packed program.
 
-FLOWSHIFT_ADVISORIES names a clone of the RustSec data base; nothing is fetched. Each rule is seen to fail on a loosened
-copy. Not here: the rules themselves (deny.toml), how the bill is made (deploy/sbom).
+FLOWSHIFT_ADVISORIES names a clone of the RustSec data base; nothing is fetched. Each rule is seen to fail on a
+loosened copy. Not here: the rules themselves (deny.toml), how the bill is made (deploy/sbom).
 """
 
 import hashlib, json, os, pathlib, re, subprocess, sys, tempfile
@@ -86,7 +86,11 @@ def advisories():
         path = pathlib.Path(folder, "crates/zstd")
         path.mkdir(parents=True)
         (path / "RUSTSEC-2026-9999.md").write_text(MADE_UP)
-        for command in (["init", "--quiet"], ["add", "."], ["-c", "user.name=t", "-c", "user.email=t", "commit", "-qm", "t"]):
+        for command in (
+            ["init", "--quiet"],
+            ["add", "."],
+            ["-c", "user.name=t", "-c", "user.email=t", "commit", "-qm", "t"],
+        ):
             subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
         ok, said = advised(folder)
         if ok or "RUSTSEC-2026-9999" not in said:
