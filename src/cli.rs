@@ -219,6 +219,9 @@ pub struct Collect {
     /// Address that agents and producers post to
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// Print the ready line with the addresses as JSON
+    #[arg(long)]
+    pub json: bool,
     /// Settings.
     #[command(flatten)]
     pub settings: Settings,

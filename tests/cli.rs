@@ -158,3 +158,23 @@ fn the_settings_of_the_manifests_are_read() {
         config::load(&Settings::default(), &sources).unwrap();
     }
 }
+
+#[test]
+fn a_collector_tells_its_addresses_as_json() {
+    use std::io::{BufRead, BufReader};
+
+    let mut command = flowshift();
+    command.args(["collect", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.env("AWS_REGION", "us-east-1").env("AWS_EC2_METADATA_DISABLED", "true").env_remove("FLOWSHIFT_CONFIG");
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(ready["type"], "ready");
+    for door in ["collect", "admin"] {
+        let address: std::net::SocketAddr = ready[door].as_str().unwrap().parse().unwrap();
+        assert!(address.ip().is_loopback() && address.port() > 0, "{line}");
+    }
+}

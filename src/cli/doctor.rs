@@ -18,7 +18,7 @@ Examples:
   flowshift doctor --config flowshift.toml
   flowshift doctor --config flowshift.toml --role collect --json
   flowshift doctor --data-dir ./data --topology topology.yaml
-  kubectl exec deploy/flowshift -- flowshift doctor";
+  kubectl -n flowshift exec deploy/flowshift -- /flowshift doctor --config /etc/flowshift/flowshift.toml";
 
 /// `flowshift doctor`
 #[derive(Debug, Args)]

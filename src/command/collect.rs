@@ -21,10 +21,12 @@ pub(super) async fn run(args: Collect) -> Result<(), Failure> {
     let admin = services::admin(&config, &metrics, &health, None).await?;
     let door = Door::open(&config, clients.kinesis, &metrics).await?;
     health.mark_started();
-    print_line(&format!(
-        "taking reports on http://{}, metrics on http://{}/metrics",
-        door.served.address, admin.address
-    ));
+    let (collect, metrics) = (door.served.address, admin.address);
+    print_line(&if args.json {
+        serde_json::json!({"type": "ready", "collect": collect, "admin": metrics}).to_string()
+    } else {
+        format!("taking reports on http://{collect}, metrics on http://{metrics}/metrics")
+    });
     stopping.cancelled().await;
     door.close().await;
     admin.stop().await;

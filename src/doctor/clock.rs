@@ -51,7 +51,7 @@ fn ahead_ms(date: SystemTime, now: SystemTime) -> i128 {
 }
 
 pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
-    if let Some(blocked) = patient.blocked("clock").await {
+    if let Some(blocked) = patient.blocked().await {
         return vec![blocked];
     }
     let dates = Dates::default();

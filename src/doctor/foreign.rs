@@ -45,7 +45,7 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
     if !patient.part.works() {
         return vec![Finding::ok("", "collect takes no leases")];
     }
-    if let Some(blocked) = patient.blocked("workers").await {
+    if let Some(blocked) = patient.blocked().await {
         return vec![blocked];
     }
     let table = DynamoTable::new(patient.clients.dynamodb.clone());

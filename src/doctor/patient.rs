@@ -80,15 +80,15 @@ impl Patient {
     }
 
     /// Why no call to AWS is worth making; the fault itself is told by the check `identity`.
-    pub(super) async fn blocked(&self, about: &str) -> Option<Finding> {
+    pub(super) async fn blocked(&self) -> Option<Finding> {
         if self.embedded {
             return None;
         }
         if self.region().is_none() {
-            return Some(Finding::skipped(about, "not looked at: no region", "mend what `identity` says"));
+            return Some(Finding::skipped("", "not looked at: no region", "mend what `identity` says"));
         }
         let missing = self.credentials().await.is_err();
-        missing.then(|| Finding::skipped(about, "not looked at: no credentials", "mend what `identity` says"))
+        missing.then(|| Finding::skipped("", "not looked at: no credentials", "mend what `identity` says"))
     }
 }
 

@@ -53,7 +53,7 @@ impl Seen {
 }
 
 pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
-    if let Some(blocked) = patient.blocked("streams").await {
+    if let Some(blocked) = patient.blocked().await {
         return vec![blocked];
     }
     let streams = &patient.config.streams;

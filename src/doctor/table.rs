@@ -33,7 +33,7 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
     if !patient.part.works() {
         return vec![Finding::ok("", "collect uses none")];
     }
-    if let Some(blocked) = patient.blocked("tables").await {
+    if let Some(blocked) = patient.blocked().await {
         return vec![blocked];
     }
     let streams = &patient.config.streams;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Job;
 use super::aws::{Aws, Order};
@@ -231,4 +231,25 @@ fn a_port_that_is_held_and_settings_that_cannot_be_read() {
     job.settings.push_str("[detector]\nstep = \"7s\"\nwindwo = \"60s\"\n");
     let report = job.report(&[]);
     report.names(&["settings"], "detector.windwo", "did you mean `detector.window`");
+}
+
+#[test]
+fn a_missing_permission_on_the_consumer_of_enhanced_fan_out() {
+    let aws = Aws::complete();
+    let mut job = Job::on(&aws);
+    job.settings.push_str("[input]\nfetch = \"efo\"\n");
+    let consumer = |level: &str| {
+        let report = job.report(&["--role", "aggregate"]);
+        let about = |finding: &&Value| finding["about"] == "consumer flowshift";
+        report.of_level(level).into_iter().find(about).unwrap_or_else(|| panic!("{:#}", report.json)).clone()
+    };
+    let missing = consumer("skipped");
+    assert!(missing["what"].as_str().unwrap().contains("no such consumer"), "{missing}");
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/flowshift-flows";
+    let made = aws.kinesis("RegisterStreamConsumer", &json!({ "StreamARN": arn, "ConsumerName": "flowshift" }));
+    assert_eq!(made.status, 200, "{}", made.body);
+    assert_eq!(consumer("ok")["what"], "may DescribeStreamConsumer, SubscribeToShard");
+    aws.order(Order { denied: vec!["SubscribeToShard"], ..Order::default() });
+    let report = job.report(&["--role", "aggregate"]);
+    report.names(&["permissions"], "kinesis:SubscribeToShard is denied", "allow kinesis:SubscribeToShard");
 }

@@ -58,7 +58,7 @@ fn is_about_arguments(code: &str) -> bool {
 }
 
 pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
-    if let Some(blocked) = patient.blocked("permissions").await {
+    if let Some(blocked) = patient.blocked().await {
         return vec![blocked];
     }
     let asked = patient.part.calls(&patient.config);

@@ -35,7 +35,7 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
     if !patient.part.aggregates() {
         return vec![Finding::ok("", "this role does not read the flows stream")];
     }
-    if let Some(blocked) = patient.blocked("records").await {
+    if let Some(blocked) = patient.blocked().await {
         return vec![blocked];
     }
     let stream = &patient.config.streams.flows;
