@@ -1,8 +1,8 @@
 //! What a lane remembers of its sources: marks, status and watermarks. Committed with the stage's own state.
 //!
 //! Invariants: a part is applied once; n grows without gaps per source and epoch; the lane's watermark never moves back
-//! and never passes a source that counts; nothing closes before the first source set; a source leaves the set only by
-//! its END. There is no clock in here: idleness is decided by the leader and arrives as a control record.
+//! and never passes a source that counts; nothing closes before the first source set; a source is over by its END, or with
+//! the first set that no longer names it. There is no clock in here: idleness is decided by the leader and arrives as a control record.
 
 use std::collections::BTreeMap;
 
@@ -150,6 +150,10 @@ impl LaneState {
             None => self.sources.entry(part.source.clone()).or_insert_with(|| Entry::new(kinds)),
         };
         if part.epoch > entry.epoch {
+            // It was taken for ended, or is read once more: its row was taken away and made again.
+            self.lows.take(kinds, entry);
+            entry.ended = false;
+            self.lows.give(kinds, entry);
             entry.restart(part.epoch, 0);
         }
         let mut loss = None;
@@ -185,7 +189,7 @@ impl LaneState {
         let Some(entry) = self.sources.get_mut(&part.source) else { return };
         self.lows.take(kinds, entry);
         entry.restart(part.epoch, part.n);
-        (entry.forgive, entry.doubted) = (false, false);
+        entry.forgive = false;
         entry.watermarks.raise_all(&part.watermarks);
         let ends = part.end && !entry.ended;
         if ends {
@@ -233,7 +237,7 @@ impl LaneState {
             return None;
         }
         self.control = control.number;
-        let losses = self.end_the_lost(control, catches_up, arrived_ms);
+        let losses = self.end_the_lost(control, arrived_ms);
         self.blind &= !catches_up;
         let (kinds, reached) = (self.kinds, self.reached);
         for (id, status) in &control.sources {
@@ -250,7 +254,6 @@ impl LaneState {
                 }
             }
             (entry.in_set, entry.named) = (true, true);
-            entry.doubted |= catches_up && !entry.ended;
         }
         self.bury(control, arrived_ms, keep_ms);
         self.lows = Lows::of(kinds, self.sources.values());
@@ -258,20 +261,20 @@ impl LaneState {
         Some(losses)
     }
 
-    /// A source that has left the set has ended, and all it ever put stands before this record: its END is lost, of the
-    /// sources a lane that catches up knows, and of those that were named when it caught up and not heard of since. A
-    /// child that was never named may be younger than a set that still names an ended source.
-    fn end_the_lost(&mut self, control: &Control, catches_up: bool, arrived_ms: i64) -> Vec<Loss> {
+    /// A source that has left the set has ended, and all it ever put stands before this record: its END is lost, or another
+    /// program read it to its end. A child that was never named may be younger than a set that still names an ended source.
+    fn end_the_lost(&mut self, control: &Control, arrived_ms: i64) -> Vec<Loss> {
         let ended = |id: &SourceId| self.sources.get(id).is_some_and(|s| s.ended);
         let older = control.sources.keys().any(ended);
-        let known = |s: &Entry| s.doubted || catches_up && s.in_set && (s.named || !older);
-        let gone = |(id, s): &(&SourceId, &mut Entry)| !s.ended && known(s) && !control.sources.contains_key(id);
+        let left = |id: &SourceId, s: &Entry| s.in_set && (s.named || !older) && !control.sources.contains_key(id);
+        let gone = |(id, s): &(&SourceId, &mut Entry)| !s.ended && left(id, s);
         let mut losses = Vec::new();
         for (source, entry) in self.sources.iter_mut().filter(gone) {
             losses.push(Loss::End { source: source.clone(), epoch: entry.epoch, applied: entry.applied });
-            // What may still come of it is a repeat.
-            entry.restart(u64::MAX, u64::MAX);
-            (entry.ended, entry.ended_ms, entry.doubted) = (true, arrived_ms, false);
+            // What may still come of its epoch is a repeat, also when the epoch is among what was lost.
+            let unknown = entry.epoch == 0 && self.forgive_unknown;
+            entry.restart(if unknown { u64::MAX } else { entry.epoch }, u64::MAX);
+            (entry.ended, entry.ended_ms) = (true, arrived_ms);
         }
         self.gaps += losses.len() as u64;
         losses

@@ -25,8 +25,6 @@ pub(super) struct Entry {
     pub(super) named: bool,
     /// A parent has ended and handed its watermark on, which may be that nothing was seen.
     pub(super) heir: bool,
-    /// A set that caught up named it and no whole batch of it came since: its END may be among what the lane lost.
-    pub(super) doubted: bool,
     pub(super) ended: bool,
     /// Which emission of the open batch is being applied.
     pub(super) open_emission: (u64, bool),

@@ -63,8 +63,6 @@ struct Source {
     named: bool,
     #[prost(bool, tag = "17")]
     heir: bool,
-    #[prost(bool, tag = "18")]
-    doubted: bool,
 }
 
 impl Lane {
@@ -87,7 +85,6 @@ impl Lane {
             ended_ms: entry.ended_ms,
             named: entry.named,
             heir: entry.heir,
-            doubted: entry.doubted,
         });
         Self {
             control: state.control,
@@ -118,7 +115,6 @@ impl Lane {
                 ended_ms: s.ended_ms,
                 named: s.named,
                 heir: s.heir,
-                doubted: s.doubted,
             };
             (id, entry)
         });
