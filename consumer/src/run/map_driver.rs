@@ -74,6 +74,7 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
             }
             () = tokio::time::sleep_until(due), if !waiting.records.is_empty() => {
                 let records = waiting.take();
+                // Not cut: left, which comes first above. Here and below.
                 run.batch(&records, waiting.at_tip, &End::No).await?;
             }
             () = tokio::time::sleep_until(run.cut_at + heartbeat * 2), if run.unsettled && waiting.records.is_empty() => {
@@ -91,7 +92,9 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
                         continue;
                     }
                     if task.input_ended_before(asked) {
-                        run.batch(&[], true, &End::Input).await?;
+                        if !run.batch(&[], true, &End::Input).await? {
+                            continue;
+                        }
                         run.settle().await?;
                         return Ok(Exit::Finished);
                     }
@@ -106,12 +109,14 @@ pub(crate) async fn drive<M: Mapper>(task: &ShardTask, mapper: &M, exchange: Exc
                 Some(end @ (Fetched::ShardEnd | Fetched::Gone)) => {
                     run.trimmed |= task.ended(&end);
                     let records = waiting.take();
-                    if !records.is_empty() {
-                        run.batch(&records, true, &End::No).await?;
+                    if !records.is_empty() && !run.batch(&records, true, &End::No).await? {
+                        continue;
                     }
                     // None: left or lost, which comes first above.
                     let Some(children) = task.children().await? else { continue };
-                    run.batch(&[], true, &End::Shard(children.clone())).await?;
+                    if !run.batch(&[], true, &End::Shard(children.clone())).await? {
+                        continue;
+                    }
                     run.settle_end(&children).await?;
                     return Ok(Exit::ShardEnd);
                 }

@@ -10,20 +10,20 @@ use tokio::time::Instant;
 
 use super::fetch;
 use super::found::find;
+use super::map_back::Counted;
 use super::map_claim::{Claim, claim, floor};
 use super::map_cut::{Emission, Place, emission, own_cut};
 use super::map_driver::Exchange;
 use super::task::ShardTask;
 use super::{CrcMismatch, DriveError, crash_point, map_check};
 use crate::commit::{Cut, Fence, Saver, Snapshot};
-use crate::exchange::{BatchPart, Envelope, LaneId, Lanes, Message, SourceId, Status, Watermarks};
+use crate::exchange::{BatchPart, Envelope, LaneId, Lanes, Message, SourceId, Watermarks};
 use crate::kpl::Kpl;
-use crate::lease::{Checkpoint, LeaseError, LeaseRow, attribute};
+use crate::lease::{Checkpoint, LeaseError};
 use crate::log::{Entry, Record, put_all};
 use crate::planted::planted;
 use crate::shard::{SequenceNumber, ShardId};
 use crate::stage::{Batch, Mapped, Mapper, StageError};
-use crate::table::{Condition, Update, Value};
 
 /// How a source ends.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +65,7 @@ pub(super) struct MapRun<'a, M: Mapper> {
     /// How far the records of all batches so far reach.
     reached: Watermarks,
     /// The floors that the state was raised to.
-    floor: Watermarks,
+    pub(super) floor: Watermarks,
 }
 
 /// A computed batch, ready to be cut and emitted.
@@ -223,8 +223,8 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         }
     }
 
-    /// One whole cycle: compute, cut, emit.
-    pub(super) async fn batch(&mut self, records: &[Record], at_tip: bool, end: &End) -> Result<(), DriveError> {
+    /// One whole cycle: compute, cut, emit. `false`: the lease is to go while the source waits for its floor; nothing was cut.
+    pub(super) async fn batch(&mut self, records: &[Record], at_tip: bool, end: &End) -> Result<bool, DriveError> {
         let snapshot = self.exchange.snapshot.borrow().clone();
         if self.prepared.as_ref().is_none_or(|(s, _)| *s != snapshot) {
             self.task.snapshots.store(&snapshot).await?;
@@ -232,8 +232,10 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         }
         loop {
             let computed = self.compute(records, Again::default(), end)?;
-            if !self.counted(&computed.kinds).await? {
-                continue;
+            match self.counted(&computed.kinds).await? {
+                Counted::Yes => {}
+                Counted::AboveFloor => continue,
+                Counted::Left => return Ok(false),
             }
             if planted("planted::emit_before_the_cut") {
                 self.emit(computed.entries.clone()).await?;
@@ -258,7 +260,7 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             }
             self.cut_at = Instant::now();
             self.unsettled = true;
-            return Ok(());
+            return Ok(true);
         }
     }
 
@@ -326,48 +328,6 @@ impl<'a, M: Mapper> MapRun<'a, M> {
             }
         }
         entries
-    }
-
-    /// Waits until the source counts for every kind in the batch; where it does not, it asks to come back. `false`: its
-    /// row has a floor above what the state stood at; the state stands there now, and the batch must be computed again.
-    async fn counted(&mut self, kinds: &[bool; 4]) -> Result<bool, DriveError> {
-        let out = |row: &LeaseRow, kind: usize| kinds[kind] && row.status[kind] != Status::Live;
-        let any_out = |row: &LeaseRow| (0..kinds.len()).any(|kind| out(row, kind));
-        let mut row = self.task.lease.row().await?;
-        while any_out(&row) {
-            row = self.task.lease.refresh().await?;
-            let idle = |kind: &usize| out(&row, *kind) && row.status[*kind] == Status::Idle;
-            self.ask(&row, (0..kinds.len()).filter(idle)).await?;
-            if any_out(&row) {
-                tokio::select! {
-                    biased;
-                    () = self.task.lease.lost().cancelled() => return Err(LeaseError::Lost.into()),
-                    () = tokio::time::sleep(self.task.timing.poll) => {}
-                }
-            }
-        }
-        // Given to an earlier owner that asked, and after this one first saw the row: then nothing was out here.
-        let mut floor = floor(&row);
-        floor.raise_all(&self.floor);
-        if floor == self.floor {
-            return Ok(true);
-        }
-        self.mapper.raise(&mut self.state, &floor);
-        self.floor = floor;
-        Ok(false)
-    }
-
-    /// Asks for the kinds to count again.
-    async fn ask(&self, row: &LeaseRow, mut kinds: impl Iterator<Item = usize>) -> Result<(), DriveError> {
-        let Some(first) = kinds.next() else { return Ok(()) };
-        let ask = Update::new().set(attribute::ASKED, Value::number(row.asked.saturating_add(1)));
-        let ask = std::iter::once(first)
-            .chain(kinds)
-            .fold(ask, |update, kind| update.set(attribute::STATUS[kind], Value::number(Status::Return.code())));
-        match self.task.lease.write(ask, Condition::None).await {
-            Ok(()) | Err(LeaseError::Refused) => Ok(()),
-            Err(e) => Err(e.into()),
-        }
     }
 
     async fn emit(&self, entries: Vec<Entry>) -> Result<(), DriveError> {

@@ -17,6 +17,7 @@ mod found;
 pub(crate) mod items;
 mod lane_stage;
 mod leader;
+mod map_back;
 mod map_check;
 mod map_claim;
 mod map_commit;
