@@ -27,6 +27,7 @@ impl Leader {
         members: &[Member],
     ) -> Result<(), DriveError> {
         let mut going = BTreeMap::new();
+        let mut failed = Ok(());
         for (stream, rows) in tables {
             let elsewhere = count_elsewhere(tables, stream);
             let takers = Self::takers(members, stream, &elsewhere);
@@ -43,7 +44,10 @@ impl Leader {
                 if let Move::HandOver { lease, .. } = one {
                     self.moved.insert(lease_name(stream, rows[*lease]), Instant::now());
                 }
-                self.unrung.extend(told?);
+                match told {
+                    Ok(told) => self.unrung.extend(told),
+                    Err(e) => failed = failed.and(Err(e)),
+                }
             }
         }
         self.hand_overs = going;
@@ -55,7 +59,7 @@ impl Leader {
         self.leases.retain(|name| known.contains(name));
         self.rates.retain(|name| known.contains(name));
         self.ring_bells().await;
-        Ok(())
+        failed
     }
 
     fn view(

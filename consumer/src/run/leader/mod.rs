@@ -95,6 +95,8 @@ pub(crate) struct Leader {
     asked_retention: Option<Instant>,
     synced: Option<Instant>,
     syncs: BTreeMap<String, StreamSync>,
+    /// Whether what earlier leaders told the lanes is known in this term.
+    told: bool,
     /// Shards of the input whose rows could not be read in the last scan.
     unreadable: BTreeSet<ShardId>,
 }
@@ -133,6 +135,7 @@ impl Leader {
             asked_retention: None,
             synced: None,
             syncs: BTreeMap::new(),
+            told: false,
             unreadable: BTreeSet::new(),
         }
     }
@@ -173,43 +176,67 @@ impl Leader {
     /// One pass of a leader.
     async fn lead(&mut self, term: u64, stop: &CancellationToken) -> Result<(), DriveError> {
         if self.term != term {
-            if let Some(control) = &mut self.control {
-                control.begin().await?;
-            }
-            if let Some(skips) = &mut self.skips {
-                skips.begin().await?;
-            }
             self.inherited = roster::published(&*self.parts.table, &self.parts.config).await?;
             (self.synced, self.published, self.counted) = (None, BTreeSet::new(), None);
-            self.asked_retention = None;
+            (self.asked_retention, self.told) = (None, false);
             self.term = term;
         }
+        // A stream that cannot be listed, or takes no records, keeps no lease waiting, and no other stream.
+        let mut failed = self.learn_what_is_told().await;
         let members = self.members().await?;
         self.publish(&members).await?;
         let due = self.synced.is_none_or(|at| at.elapsed() >= self.parts.config.timing.shard_sync);
-        let mut tables: Vec<(String, Vec<LeaseRow>)> = Vec::new();
+        let (mut tables, mut all_synced): (Vec<(String, Vec<LeaseRow>)>, _) = (Vec::new(), true);
         for stream in self.parts.streams.clone() {
             let mut rows = self.rows(&stream).await?;
-            self.sync(&stream, &mut rows, due).await?;
+            let synced = self.sync(&stream, &mut rows, due).await;
+            all_synced &= synced.is_ok();
+            failed = failed.and(synced);
+            let listed = self.syncs.get(&stream).map(|sync| &sync.listed);
             let ghosts = ghost::ghosts(&rows);
-            rows.retain(|row| !ghosts.contains(&row.shard));
+            // Rows go only when their shards are no longer listed.
+            rows.retain(|row| !ghosts.contains(&row.shard) || listed.is_some_and(|listed| listed.contains(&row.shard)));
             tables.push((stream, rows));
         }
-        self.assign(&tables, &members).await?;
-        self.count_shards(&tables, due).await?;
-        self.ask_retention(due).await?;
-        // Last, because its records may have to wait for the exchange stream, and no lease should wait with them.
-        if let (Some(control), Some((_, input))) = (&mut self.control, tables.first()) {
-            control.tick(input, &self.unreadable, stop).await?;
-            let exchange = tables.iter().find(|(stream, _)| stream == control.streams().1);
-            if let (Some(skips), Some((_, rows))) = (&mut self.skips, exchange) {
-                skips.tick(rows, stop).await?;
-            }
-        }
-        if due {
+        if due && all_synced {
             self.synced = Some(Instant::now());
         }
+        failed = failed.and(self.assign(&tables, &members).await);
+        failed = failed.and(self.count_shards(&tables, due).await);
+        failed = failed.and(self.ask_retention(due).await);
+        // Last, because their records may have to wait, and no lease should wait with them.
+        failed.and(self.tell(&tables, stop).await)
+    }
+
+    /// Reads what earlier leaders told the lanes. Before the rows are: what is told by rows must not replace what somebody
+    /// told meanwhile by younger ones.
+    async fn learn_what_is_told(&mut self) -> Result<(), DriveError> {
+        if self.told {
+            return Ok(());
+        }
+        if let Some(control) = &mut self.control {
+            control.begin().await?;
+        }
+        if let Some(skips) = &mut self.skips {
+            skips.begin().await?;
+        }
+        self.told = true;
         Ok(())
+    }
+
+    /// Tells the lanes of sources, and the stage behind them of lanes that stand still.
+    async fn tell(&mut self, tables: &[(String, Vec<LeaseRow>)], stop: &CancellationToken) -> Result<(), DriveError> {
+        let (true, Some(control), Some((_, input))) = (self.told, &mut self.control, tables.first()) else {
+            return Ok(());
+        };
+        // A source without a row would be overlooked.
+        let whole = self.syncs.get(control.streams().0).is_some_and(|sync| sync.whole);
+        let told = if whole { control.tick(input, &self.unreadable, stop).await } else { Ok(()) };
+        let exchange = tables.iter().find(|(stream, _)| stream == control.streams().1);
+        match (&mut self.skips, exchange) {
+            (Some(skips), Some((_, rows))) => told.and(skips.tick(rows, stop).await),
+            _ => told,
+        }
     }
 
     /// One pass of a standby: it only looks, so that what it has seen is as old as what the leader has.

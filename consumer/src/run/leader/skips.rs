@@ -176,8 +176,8 @@ impl SkipControl {
     /// Puts what is committed and not known to be in the stream.
     async fn put(&mut self, standing: &[&LaneShard], stop: &CancellationToken) -> Result<(), DriveError> {
         self.acknowledged.retain(|shard, _| self.stuck.contains_key(shard));
-        let mut entries = Vec::new();
         for shard in standing {
+            let mut entries = Vec::new();
             let Some(stuck) = self.stuck.get(&shard.shard) else { continue };
             let known = self.acknowledged.get(&shard.shard).map(|s| &s.until_ms);
             let new = stuck.until_ms.iter().filter(|(kind, ms)| known.and_then(|k| k.get(kind)) != Some(ms));
@@ -185,14 +185,13 @@ impl SkipControl {
                 let of_lane = |lane| Some(self.plan.records.record(lane, *kind, *until_ms)?.entry);
                 entries.extend(shard.lanes.iter().copied().filter_map(of_lane));
             }
+            let count = entries.len();
+            if count > 0 {
+                put_all_within(&*self.log, &self.plan.stream, &mut entries, stop, control::PUT_LIMIT).await?;
+                self.metrics.skips_put(&self.plan.stream, count);
+            }
+            self.acknowledged.insert(shard.shard.clone(), stuck.clone());
         }
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let count = entries.len();
-        put_all_within(&*self.log, &self.plan.stream, &mut entries, stop, control::PUT_LIMIT).await?;
-        self.metrics.skips_put(&self.plan.stream, count);
-        self.acknowledged.clone_from(&self.stuck);
         Ok(())
     }
 }

@@ -29,6 +29,10 @@ pub(super) struct StreamSync {
     hole_passes: u32,
     /// Consumed shards for which no child was listed when that was last looked up.
     childless: BTreeSet<ShardId>,
+    /// The shards as last listed.
+    pub(super) listed: BTreeSet<ShardId>,
+    /// Whether every one of them that needs a row was seen to have one.
+    pub(super) whole: bool,
     /// Rows of shards that were gone from the stream when they were last listed.
     vanished: BTreeSet<ShardId>,
 }
@@ -37,6 +41,22 @@ impl Leader {
     /// Makes rows for shards that have none, if it is `due` or looks necessary.
     pub(super) async fn sync(&mut self, stream: &str, rows: &mut Vec<LeaseRow>, due: bool) -> Result<(), DriveError> {
         let mut known = self.syncs.remove(stream).unwrap_or_default();
+        let synced = self.sync_with(&mut known, stream, rows, due).await;
+        self.syncs.insert(stream.to_owned(), known);
+        if let Some(shards) = synced? {
+            self.clean_up(stream, &shards, rows).await?;
+        }
+        Ok(())
+    }
+
+    /// The shards, if they were listed.
+    async fn sync_with(
+        &self,
+        known: &mut StreamSync,
+        stream: &str,
+        rows: &mut Vec<LeaseRow>,
+        due: bool,
+    ) -> Result<Option<Vec<Shard>>, DriveError> {
         let holes = holes(rows);
         self.parts.metrics.hash_holes(stream, holes.len());
         known.hole_passes = if holes.is_empty() { 0 } else { known.hole_passes.saturating_add(1) };
@@ -46,20 +66,17 @@ impl Leader {
             tracing::error!(stream, holes = holes.len(), %start, %end, "open leases leave a hole in the hash range");
         }
         let childless = childless(rows);
-        let listed = if due || hole || !childless.is_subset(&known.childless) {
-            let shards = self.parts.log.shards(stream).await?;
-            self.make_rows(stream, &shards, rows).await?;
-            known.childless = self::childless(rows);
-            known.vanished = self.note_vanished(stream, &shards, rows, &known.vanished);
-            Some(shards)
-        } else {
-            None
-        };
-        self.syncs.insert(stream.to_owned(), known);
-        if let Some(shards) = listed {
-            self.clean_up(stream, &shards, rows).await?;
+        if !(due || hole || !childless.is_subset(&known.childless)) {
+            return Ok(None);
         }
-        Ok(())
+        let shards = self.parts.log.shards(stream).await?;
+        known.listed = shards.iter().map(|shard| shard.id.clone()).collect();
+        known.whole = false;
+        self.make_rows(stream, &shards, rows).await?;
+        known.whole = true;
+        known.childless = self::childless(rows);
+        known.vanished = self.note_vanished(stream, &shards, rows, &known.vanished);
+        Ok(Some(shards))
     }
 
     async fn make_rows(&self, stream: &str, shards: &[Shard], rows: &mut Vec<LeaseRow>) -> Result<(), DriveError> {
@@ -105,6 +122,8 @@ impl Leader {
         let now = self.parts.clock.now_ms();
         let start = match self.parts.starts.get(stream) {
             _ if !parents.is_empty() => inherited_start(&parents),
+            // Its parents came and went while nobody looked.
+            _ if !shard.parents.is_empty() && rows.iter().any(is_begun) => None,
             None | Some(StartPosition::TrimHorizon) => None,
             Some(StartPosition::Latest) => Some(now),
             Some(StartPosition::AtTimestamp(ms)) => Some(*ms),
@@ -136,6 +155,11 @@ impl Leader {
         }
         vanished
     }
+}
+
+/// Whether anybody has read the shard.
+fn is_begun(row: &LeaseRow) -> bool {
+    row.epoch.is_some() || row.manifest.is_some() || matches!(row.checkpoint, Checkpoint::At(_) | Checkpoint::ShardEnd)
 }
 
 /// Where a shard starts whose parents have rows: with them, if nobody has read them, else at its oldest record.

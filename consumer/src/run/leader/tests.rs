@@ -17,6 +17,7 @@ use crate::stage::{Stage, StageError, StatePart};
 use crate::table::memory::MemoryTable;
 use crate::table::{Condition, Item, TableError, Update, Value};
 
+mod outage;
 mod start;
 mod struck;
 
@@ -86,7 +87,7 @@ impl Stage for Reader {
         Ok(())
     }
     fn save(&mut self) -> Result<Vec<StatePart>, StageError> {
-        Ok(Vec::new())
+        Ok(vec![(self.shard.clone(), Bytes::from_static(b"read"))])
     }
 }
 
@@ -103,13 +104,15 @@ struct Site {
     log: Arc<MemoryLog>,
     reads: Reads,
     starts: Option<StartPosition>,
+    /// No shard can be listed.
+    refused: Arc<AtomicBool>,
 }
 
 impl Site {
     fn new(shards: u32) -> Self {
         let log = Arc::new(MemoryLog::new(EPOCH_MS));
         log.create("flows", shards);
-        Self { table: Arc::default(), log, reads: Reads::default(), starts: None }
+        Self { table: Arc::default(), log, reads: Reads::default(), starts: None, refused: Arc::default() }
     }
 
     fn start(&self, id: &str) -> Process {
@@ -125,11 +128,11 @@ impl Site {
         let metrics = EngineMetrics::register(&registry, "test").unwrap();
         let (log, reads, worker) = (self.log.clone(), self.reads.clone(), id.to_owned());
         let clock = WallClock::new(move || log.now_ms());
-        let mut job =
-            Worker::new(config, port.clone(), self.log.clone(), clock, metrics).stage("flows", move |context, _| {
-                let shard = context.shard.as_str().to_owned();
-                Reader { worker: worker.clone(), shard, reads: reads.clone() }
-            });
+        let listing = Arc::new(outage::Listing { log: self.log.clone(), refused: self.refused.clone() });
+        let mut job = Worker::new(config, port.clone(), listing, clock, metrics).stage("flows", move |context, _| {
+            let shard = context.shard.as_str().to_owned();
+            Reader { worker: worker.clone(), shard, reads: reads.clone() }
+        });
         if let Some(start) = self.starts {
             job = job.start_at("flows", start);
         }
