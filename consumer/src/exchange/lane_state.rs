@@ -1,8 +1,9 @@
 //! What a lane remembers of its sources: marks, status and watermarks. Committed with the stage's own state.
 //!
 //! Invariants: a part is applied once; n grows without gaps per source and epoch; the lane's watermark never moves back
-//! and never passes a source that counts; nothing closes before the first source set; a source is over by its END, or with
-//! the first set that no longer names it. There is no clock in here: idleness is decided by the leader and arrives as a control record.
+//! and never passes a source that counts; nothing closes before the first source set; a source is over by its END, or
+//! with the first set that no longer names it. There is no clock in here: idleness is decided by the leader and arrives
+//! as a control record.
 
 use std::collections::BTreeMap;
 
@@ -261,8 +262,9 @@ impl LaneState {
         Some(losses)
     }
 
-    /// A source that has left the set has ended, and all it ever put stands before this record: its END is lost, or another
-    /// program read it to its end. A child that was never named may be younger than a set that still names an ended source.
+    /// A source that has left the set has ended, and all it ever put stands before this record: its END is lost, or
+    /// another program read it to its end. A child that was never named may be younger than a set that still names an
+    /// ended source.
     fn end_the_lost(&mut self, control: &Control, arrived_ms: i64) -> Vec<Loss> {
         let ended = |id: &SourceId| self.sources.get(id).is_some_and(|s| s.ended);
         let older = control.sources.keys().any(ended);

@@ -2,7 +2,8 @@
 //!
 //! Every change is first written where it fences the source's owner (its row), then committed as a numbered control
 //! record, then put to all lanes. A new leader puts the committed number again before anything else. Lanes have no
-//! clock: who is out is decided here (`idle`), and from where a source counts again (`back`).
+//! clock: who is out is decided here (`idle`), from where a source counts again (`back`, `passed`), and what a child
+//! counts as before anybody has read it (`heirs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,9 +38,9 @@ const DATA: &str = "d";
 /// Writes of rows in flight at once.
 const WRITES: usize = 16;
 /// How long a leader's pass waits for a stream to take its records. Leases have to be assigned also while one takes
-/// nothing; what is not acknowledged is put again in the next pass. A set of 10,000 sources for 64 lanes takes 5 s on
-/// four shards.
-pub(crate) const PUT_LIMIT: Duration = Duration::from_secs(20);
+/// nothing; what is not acknowledged is put in the next passes. A set of 10,000 sources for 64 lanes takes 5 s on four
+/// shards.
+pub(crate) const PUT_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the leader needs to know of the job's exchange.
 #[derive(Debug, Clone)]
@@ -88,6 +89,16 @@ pub(crate) async fn tell_again(task: &ShardTask, lanes: Option<Lanes>) -> Result
             return Ok(());
         }
     }
+}
+
+/// The kinds for which lanes are told that a source is out, or may have been told so.
+pub(crate) async fn told_out(table: &dyn Table, state: &TableName, id: &SourceId) -> Result<[bool; 4], DriveError> {
+    Ok(out_in(committed(table, state).await?.as_ref(), id))
+}
+
+fn out_in(control: Option<&Control>, id: &SourceId) -> [bool; 4] {
+    let status = control.and_then(|control| control.sources.get(id));
+    std::array::from_fn(|kind| status.and_then(|status| status.get(kind)) == Some(&Status::Idle))
 }
 
 /// The committed control record, by whichever leader.
@@ -153,8 +164,8 @@ impl SourceControl {
         unreadable: &BTreeSet<ShardId>,
         stop: &CancellationToken,
     ) -> Result<(), DriveError> {
-        self.settle_heirs(rows).await?;
-        let rows = &*heirs::as_they_count(rows);
+        self.settle_heirs(rows, unreadable).await?;
+        let rows = &*self.as_they_count(rows);
         self.judge(rows).await?;
         let set = self.set(rows, unreadable);
         if !set.is_empty() && self.committed.as_ref().is_none_or(|c| c.sources != set) {
@@ -266,24 +277,18 @@ fn consumed(rows: &[LeaseRow]) -> BTreeMap<&ShardId, bool> {
     rows.iter().map(|row| (&row.shard, row.checkpoint == Checkpoint::ShardEnd)).collect()
 }
 
-/// Holds when nothing has been cut of a kind since the row was read, nobody has claimed it anew, and it stands where it
-/// stood; so a row that has come to its end since is not touched.
+/// Holds when nothing has been cut of a kind since the row was read, nobody has claimed it anew, and the end of its
+/// shard is not cut: from there on its status is its children's.
 fn as_seen(row: &LeaseRow, kind: usize) -> Condition {
-    let number = |name, seen: i64| match seen {
-        0 => Condition::Absent(name),
-        seen => Condition::Equals(name, Value::number(seen)),
-    };
-    let place = |name, seen: Option<&Checkpoint>| match seen {
-        None => Condition::Absent(name),
-        Some(seen) => Condition::Equals(name, Value::string(seen.to_string())),
-    };
+    let seen = |name, seen: Option<Value>| seen.map_or(Condition::Absent(name), |seen| Condition::Equals(name, seen));
+    let end = || Value::string(Checkpoint::ShardEnd.to_string());
+    let not_at_end = |name| Condition::Any(vec![Condition::Absent(name), Condition::Differs(name, end())]);
+    let data = Some(row.data[kind]).filter(|data| *data != 0).map(Value::number);
     Condition::All(vec![
-        number(attribute::DATA[kind], row.data[kind]),
-        row.epoch.map_or(Condition::Absent(attribute::EPOCH), |seen| {
-            Condition::Equals(attribute::EPOCH, Value::number(seen))
-        }),
-        place(attribute::CHECKPOINT, Some(&row.checkpoint)),
-        place(attribute::PENDING, row.pending.as_ref()),
+        seen(attribute::DATA[kind], data),
+        seen(attribute::EPOCH, row.epoch.map(Value::number)),
+        not_at_end(attribute::CHECKPOINT),
+        not_at_end(attribute::PENDING),
     ])
 }
 

@@ -1,7 +1,7 @@
 //! How a source that was put out of the minimum comes back: it asks, and waits for its floor.
 //!
-//! Invariant: nothing is cut of a kind for which the source does not count, nor below a floor its row was given. Not here: who
-//! gives floors ([`super::control`]).
+//! Invariant: nothing is cut of a kind for which the source does not count, nor below a floor its row was given. Not
+//! here: who gives floors ([`super::control`]).
 
 use super::DriveError;
 use super::map_claim::floor;
@@ -15,15 +15,16 @@ use crate::table::{Condition, Update, Value};
 pub(super) enum Counted {
     /// The source counts for every kind in it.
     Yes,
-    /// Its row has a floor above what the state stood at; the state stands there now, and the batch must be computed again.
+    /// Its row has a floor above what the state stood at; the state stands there now, and the batch must be computed
+    /// again.
     AboveFloor,
     /// The lease is to go.
     Left,
 }
 
 impl<M: Mapper> MapRun<'_, M> {
-    /// Waits until the source counts for every kind in the batch; where it does not, it asks to come back. The last worker to
-    /// leave would wait for ever: the leader that gives floors leaves with it.
+    /// Waits until the source counts for every kind in the batch; where it does not, it asks to come back. The last
+    /// worker to leave would wait for ever: the leader that gives floors leaves with it.
     pub(super) async fn counted(&mut self, kinds: &[bool; 4]) -> Result<Counted, DriveError> {
         let out = |row: &LeaseRow, kind: usize| kinds[kind] && row.status[kind] != Status::Live;
         let any_out = |row: &LeaseRow| (0..kinds.len()).any(|kind| out(row, kind));

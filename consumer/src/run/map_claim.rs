@@ -8,11 +8,12 @@
 use std::borrow::Cow;
 
 use super::DriveError;
-use super::control::heirs::{inherited, with_status};
+use super::control::heirs::{inherited, out_where, with_status};
+use super::control::told_out;
 use super::map_cut::{Place, without_state};
 use super::task::ShardTask;
 use crate::commit::Manifest;
-use crate::exchange::{Status, Watermarks};
+use crate::exchange::{SourceId, Status, Watermarks};
 use crate::lease::{Checkpoint, LeaseError, LeaseRow, attribute};
 use crate::planted::planted;
 use crate::table::{Condition, Update, Value};
@@ -62,10 +63,7 @@ async fn prepare(
     discarded: bool,
 ) -> Result<(Claim, Update, Condition), DriveError> {
     let (checkpoint, sub_sequence) = (row.checkpoint.clone(), row.sub_sequence);
-    let mut claim = Claim { epoch, checkpoint, sub_sequence, floor: floor(row) };
-    if let Some(cut) = &row.cut {
-        claim.floor.raise_all(&Watermarks::from_slice(&cut.watermarks));
-    }
+    let mut claim = Claim { epoch, checkpoint, sub_sequence, floor: end(row) };
     let mut update = Update::new()
         .set(attribute::EPOCH, Value::number(epoch))
         .remove(attribute::CUT)
@@ -76,9 +74,13 @@ async fn prepare(
     // A row that was claimed before says by itself where lanes stand, also when no cut followed.
     if row.epoch.is_none() {
         let parents = parents(task, row).await?;
-        // A parent may have been given a floor and ended before it had anything to say above it.
-        parents.iter().for_each(|parent| claim.floor.raise_all(&floor(parent)));
-        let inherited = inherited(&parents).filter(|_| !row.heir);
+        // Lanes stand there, also when the parents' state is not used, and where a parent ended before it had anything
+        // to say above the floor it was given.
+        let ends = parents.iter().map(end).reduce(|a, b| a.min(&b));
+        claim.floor.raise_all(&ends.unwrap_or(Watermarks::NONE));
+        let id = SourceId { stream: task.context.stream.clone(), shard: task.context.shard.clone() };
+        let told_out = told_out(&*task.table, &task.state, &id).await?;
+        let inherited = inherited(&parents).filter(|_| !row.heir).map(|status| out_where(status, told_out));
         let forgotten = task.epochs.has_spoken(task.lease.key()).await?;
         if let Some(status) = if forgotten { Some([Status::Idle; 4]) } else { inherited } {
             update = with_status(update, status);
@@ -108,6 +110,13 @@ async fn prepare(
         }
     }
     Ok((claim, update, condition))
+}
+
+/// Up to where lanes may have closed by the word of a source that has ended.
+fn end(row: &LeaseRow) -> Watermarks {
+    let mut end = floor(row);
+    end.raise_all(&row.cut.as_ref().map_or(Watermarks::NONE, |cut| Watermarks::from_slice(&cut.watermarks)));
+    end
 }
 
 async fn parents(task: &ShardTask, row: &LeaseRow) -> Result<Vec<LeaseRow>, DriveError> {

@@ -223,7 +223,8 @@ impl<'a, M: Mapper> MapRun<'a, M> {
         }
     }
 
-    /// One whole cycle: compute, cut, emit. `false`: the lease is to go while the source waits for its floor; nothing was cut.
+    /// One whole cycle: compute, cut, emit. `false`: the lease is to go while the source waits for its floor; nothing
+    /// was cut.
     pub(super) async fn batch(&mut self, records: &[Record], at_tip: bool, end: &End) -> Result<bool, DriveError> {
         let snapshot = self.exchange.snapshot.borrow().clone();
         if self.prepared.as_ref().is_none_or(|(s, _)| *s != snapshot) {

@@ -16,6 +16,8 @@ pub enum Condition {
     Any(Vec<Condition>),
     /// The attribute is there and equal.
     Equals(&'static str, Value),
+    /// The attribute is there and not equal.
+    Differs(&'static str, Value),
     /// The attribute is there, a number, and smaller than this.
     Below(&'static str, i64),
     /// The attribute is there, a number, and not larger than this.
@@ -36,6 +38,7 @@ impl Condition {
             Self::All(parts) => parts.iter().all(|p| p.holds(item)),
             Self::Any(parts) => parts.iter().any(|p| p.holds(item)),
             Self::Equals(name, value) => attribute(name) == Some(value),
+            Self::Differs(name, value) => attribute(name).is_some_and(|there| there != value),
             Self::Below(name, bound) => number(name).is_some_and(|n| n < *bound),
             Self::AtMost(name, bound) => number(name).is_some_and(|n| n <= *bound),
             Self::Exists(name) => attribute(name).is_some(),

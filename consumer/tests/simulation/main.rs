@@ -160,6 +160,17 @@ fn children_count_from_their_parents_end_where_it_had_come_back_by_then() {
     seeds::hold(test, &seeds::wanted(20), back);
 }
 
+/// It waited for ever, and was killed when its time to leave was over.
+#[test]
+fn the_last_worker_leaves_although_sources_wait_to_be_let_back() {
+    let leave = async |mut world: World| {
+        world.all_leave_while_sources_wait().await?;
+        world.finish().await?;
+        world.judge_by_the_floors().await
+    };
+    seeds::hold("the_last_worker_leaves_although_sources_wait_to_be_let_back", &seeds::wanted(20), leave);
+}
+
 #[test]
 fn what_comes_while_all_mappers_are_gone_is_not_late() {
     let gone = async |mut world: World| {

@@ -354,8 +354,9 @@ fn a_child_that_is_younger_than_the_set_that_catches_up_is_waited_for() {
     assert_eq!((lost, lane.watermarks().get(0)), (vec![], 10));
 }
 
-/// Its END was lost, and the leader died before it could say so: the lane was told again by a set that still named it, and
-/// waited for it for ever. Or there never was an END: a KCL application read the shard to its end while the job stood still.
+/// Its END was lost, and the leader died before it could say so: the lane was told again by a set that still named it,
+/// and waited for it for ever. Or there never was an END: a KCL application read the shard to its end while the job
+/// stood still.
 #[test]
 fn a_source_is_over_with_the_first_set_without_it_and_comes_back_in_a_new_epoch() {
     for told_again in [true, false] {

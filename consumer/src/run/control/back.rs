@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use futures::FutureExt;
 
-use super::{SourceControl, all, as_seen, has_ended, heirs, open, passed};
+use super::{SourceControl, all, as_seen, has_ended, open, passed};
 use crate::exchange::Status;
 use crate::lease::{LeaseRow, attribute};
 use crate::run::DriveError;
@@ -50,7 +50,7 @@ impl SourceControl {
     async fn read(&self) -> Result<BTreeMap<ShardId, LeaseRow>, DriveError> {
         let items = self.table.scan(&self.leases).await?;
         let rows: Vec<LeaseRow> = items.iter().filter_map(|item| LeaseRow::read(item).ok().flatten()).collect();
-        Ok(heirs::as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect())
+        Ok(self.as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect())
     }
 
     /// Whoever asks cuts nothing until it is answered. One that was let back since the look, by another leader, and

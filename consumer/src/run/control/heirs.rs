@@ -5,15 +5,15 @@
 //! before: one that was out when its shard was split may come back to its backlog. So the status in a child's row means
 //! nothing until it is taken over: by the leader, once all parents have ended, or by the child's first owner
 //! ([`crate::run::map_claim`]), whoever comes first; the other one's write fails then. From there on the row says by
-//! itself what the source is. Invariant: nobody changes the status of a row that has cut its END, so all who take it
-//! over find the same.
+//! itself what the source is. What lanes were told to be out asks in any case. Invariant: nobody changes the status of
+//! a row that has cut its END, so all who take it over find the same.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt;
 
-use super::{SourceControl, all, has_ended};
+use super::{SourceControl, all, has_ended, out_in};
 use crate::exchange::Status;
 use crate::lease::{Checkpoint, LeaseRow, attribute};
 use crate::run::DriveError;
@@ -29,6 +29,11 @@ pub(crate) fn inherited<'a>(parents: impl IntoIterator<Item = &'a LeaseRow>) -> 
     }))
 }
 
+/// A status, but out for these kinds.
+pub(crate) fn out_where(status: [Status; 4], out: [bool; 4]) -> [Status; 4] {
+    std::array::from_fn(|kind| if out[kind] { Status::Idle } else { status[kind] })
+}
+
 /// Whether the status of the row is its own.
 fn is_settled(row: &LeaseRow) -> bool {
     row.heir || row.epoch.is_some()
@@ -39,33 +44,44 @@ fn found<'a>(rows: &BTreeMap<&ShardId, &'a LeaseRow>, shards: &[ShardId]) -> Vec
     shards.iter().filter_map(|shard| rows.get(shard).copied()).collect()
 }
 
-/// The rows, each with the status that it counts as from the first END of a parent on. Before it counts as nothing: in
-/// no set, and with no watermark.
-pub(super) fn as_they_count(rows: &[LeaseRow]) -> Cow<'_, [LeaseRow]> {
-    let by_id: BTreeMap<&ShardId, &LeaseRow> = rows.iter().map(|row| (&row.shard, row)).collect();
-    let mut counting = Cow::Borrowed(rows);
-    for (index, row) in rows.iter().enumerate().filter(|(_, row)| !is_settled(row)) {
-        let parents = found(&by_id, &row.parents);
-        let ended = parents.into_iter().filter(|parent| has_ended(parent));
-        if let Some(status) = inherited(ended).filter(|status| *status != row.status) {
-            counting.to_mut()[index].status = status;
-        }
-    }
-    counting
-}
-
 impl SourceControl {
-    /// Writes into the rows of children whose parents have all ended what they count as, unless that is done.
-    pub(super) async fn settle_heirs(&self, rows: &[LeaseRow]) -> Result<(), DriveError> {
+    /// The rows, each with the status that it counts as from the first END of a parent on. Before it counts as nothing:
+    /// in no set, and with no watermark.
+    pub(super) fn as_they_count<'a>(&self, rows: &'a [LeaseRow]) -> Cow<'a, [LeaseRow]> {
+        let by_id: BTreeMap<&ShardId, &LeaseRow> = rows.iter().map(|row| (&row.shard, row)).collect();
+        let mut counting = Cow::Borrowed(rows);
+        for (index, row) in rows.iter().enumerate().filter(|(_, row)| !is_settled(row)) {
+            let ended = found(&by_id, &row.parents).into_iter().filter(|parent| has_ended(parent));
+            if let Some(status) = self.heir(row, ended).filter(|status| *status != row.status) {
+                counting.to_mut()[index].status = status;
+            }
+        }
+        counting
+    }
+
+    /// As its parents say, and as lanes were told: a leader of an older version named it by what its row said.
+    fn heir<'a>(&self, row: &LeaseRow, parents: impl IntoIterator<Item = &'a LeaseRow>) -> Option<[Status; 4]> {
+        let told_out = out_in(self.committed.as_ref(), &self.source(row));
+        inherited(parents).map(|status| out_where(status, told_out))
+    }
+
+    /// Writes into the rows of children whose parents have all ended what they count as, unless that is done. A child
+    /// of a parent that cannot be read waits.
+    pub(super) async fn settle_heirs(
+        &self,
+        rows: &[LeaseRow],
+        unreadable: &BTreeSet<ShardId>,
+    ) -> Result<(), DriveError> {
         if rows.iter().all(|row| is_settled(row) || row.parents.is_empty()) {
             return Ok(());
         }
         let by_id: BTreeMap<&ShardId, &LeaseRow> = rows.iter().map(|row| (&row.shard, row)).collect();
         let heirs = rows.iter().filter(|row| !is_settled(row) && row.checkpoint != Checkpoint::ShardEnd);
+        let heirs = heirs.filter(|row| !row.parents.iter().any(|parent| unreadable.contains(parent)));
         let heirs = heirs.filter_map(|row| {
             let parents = found(&by_id, &row.parents);
             let ended = parents.iter().all(|parent| parent.checkpoint == Checkpoint::ShardEnd);
-            inherited(parents).filter(|_| ended).map(|status| self.settle_heir(row, status).boxed())
+            self.heir(row, parents).filter(|_| ended).map(|status| self.settle_heir(row, status).boxed())
         });
         all(heirs.collect()).await
     }

@@ -1,8 +1,9 @@
 //! Who is put out of the source set: sources idle at their tip, and stuck ones.
 //!
-//! Judged by watching rows with a monotonic clock. What is written is conditional on the data the row showed, so an
-//! owner that cut records meanwhile stays in. A fleet that falls silent is put out in one pass, many writes at a time:
-//! one after the other they would take the leader longer than its lock lasts. Read next: `back`, the way in again.
+//! Judged by watching rows with a monotonic clock. What is written is conditional on the epoch and the data the row
+//! showed, and on its END not being cut, so an owner that cut records meanwhile stays in. A fleet that falls silent is
+//! put out in one pass, many writes at a time: one after the other they would take the leader longer than its lock
+//! lasts. Read next: `back`, the way in again.
 
 use std::time::Duration;
 
@@ -61,7 +62,10 @@ impl SourceControl {
         let unheard = self.still(row, "cut", n);
         let stuck = unheard >= self.plan.stuck_after;
         // Records that are cut and perhaps not emitted will still come: lanes must not go past them.
-        let emitted = row.pending.is_none() || row.cut.as_ref().is_none_or(|cut| cut.records == 0);
+        let emitted = |kind: usize| {
+            let data = i64::try_from(row.cut.as_ref().map_or(0, |cut| cut.n)).is_ok_and(|n| n == row.data[kind]);
+            row.pending.is_none() || !data || row.cut.as_ref().is_none_or(|cut| cut.records == 0)
+        };
         // A source that is back, or on its way, gets its time anew for every kind: else one kind could be put out again
         // while the batch waits for the floor of another, and so on for ever.
         let asking = row.status.contains(&Status::Return);
@@ -74,7 +78,7 @@ impl SourceControl {
             let unheard = if planted("planted::put_a_waiting_source_out") { Duration::ZERO } else { unheard };
             let silent = silent.saturating_sub(unheard);
             let quiet = silent >= self.plan.idle_after && !asking;
-            if row.status[kind] == Status::Live && emitted && (stuck || (quiet && row.at_tip)) {
+            if row.status[kind] == Status::Live && emitted(kind) && (stuck || (quiet && row.at_tip)) {
                 out.push(Out { kind, stuck });
             }
         }
@@ -85,9 +89,12 @@ impl SourceControl {
     /// end.
     pub(super) async fn put_out(&self, row: &LeaseRow, Out { kind, stuck }: Out) -> Result<(), DriveError> {
         let mut conditions = vec![Condition::Exists(attribute::KEY), as_seen(row, kind)];
-        if !stuck {
-            conditions.push(Condition::Equals(attribute::TIP, Value::number(1)));
-        }
+        conditions.push(match (stuck, &row.pending) {
+            (false, _) => Condition::Equals(attribute::TIP, Value::number(1)),
+            // Who cuts again is not stuck.
+            (true, None) => Condition::Absent(attribute::PENDING),
+            (true, Some(pending)) => Condition::Equals(attribute::PENDING, Value::string(pending.to_string())),
+        });
         let update = Update::new().set(attribute::STATUS[kind], Value::number(Status::Idle.code()));
         match self.table.update(&self.leases, row.shard.as_str(), update, Condition::All(conditions)).await {
             Ok(()) if stuck => {

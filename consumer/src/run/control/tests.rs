@@ -175,6 +175,25 @@ async fn a_stuck_source_is_put_out_unless_records_it_cut_may_not_be_emitted() {
     assert_eq!(statuses, [Status::Idle, Status::Live, Status::Idle], "settled, cut, heartbeat");
 }
 
+/// It always has a batch of another kind that may not be emitted.
+#[tokio::test(start_paused = true)]
+async fn a_silent_kind_of_a_busy_source_is_put_out() {
+    let mut fleet = Fleet::new(1, |_, row| row.with(attribute::STATUS[1], Value::number(Status::Live.code()))).await;
+    fleet.control.plan.kinds = FeedKinds::new(2);
+    for n in 2..20 {
+        fleet.tick().await;
+        let row = &fleet.rows().await[0];
+        let cut = Cut { epoch: 1, n, records: 5, watermarks: vec![0, 0], ..Cut::default() };
+        let busy = Update::new()
+            .set(attribute::CUT, Value::B(cut.encode_bytes()))
+            .set(attribute::DATA[0], Value::number(n))
+            .set(attribute::PENDING, Value::string(n.to_string()));
+        fleet.meter.update(&fleet.leases, row.shard.as_str(), busy, Condition::None).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    assert_eq!(fleet.rows().await[0].status[..2], [Status::Live, Status::Idle]);
+}
+
 /// It was one whole scan of the table for each of them: after an idle night a leader of 1,000 sources scanned 1,000
 /// times.
 #[tokio::test(start_paused = true)]
@@ -321,7 +340,7 @@ async fn nobody_is_put_out_or_let_back_after_its_end_or_in_another_epoch() {
     let pending = |value: &str| Update::new().set(attribute::PENDING, Value::string(value));
     let epoch = Update::new().set(attribute::EPOCH, Value::number(9));
     let end = Update::new().set(attribute::CHECKPOINT, Value::string("SHARD_END"));
-    for meanwhile in [pending("SHARD_END"), pending("77"), epoch, end] {
+    for meanwhile in [pending("SHARD_END"), epoch, end] {
         let (fleet, rows) = Fleet::asking(|row| row).await;
         let (meter, leases) = (Arc::clone(&fleet.meter), fleet.leases.clone());
         for row in &rows {
@@ -334,8 +353,13 @@ async fn nobody_is_put_out_or_let_back_after_its_end_or_in_another_epoch() {
         let statuses: Vec<Status> = fleet.rows().await.iter().map(|row| row.status[0]).collect();
         assert_eq!(statuses, [Status::Live, Status::Return], "{meanwhile:?}");
     }
-    // As it was read, both are done.
+    // As it was read, both are done; also while it goes on with other kinds, but then it is not stuck.
     let (fleet, rows) = Fleet::asking(|row| row).await;
+    for row in &rows {
+        fleet.meter.update(&fleet.leases, row.shard.as_str(), pending("77"), Condition::None).await.unwrap();
+    }
+    fleet.control.put_out(&rows[0], Out { kind: 0, stuck: true }).await.unwrap();
+    assert_eq!(fleet.rows().await[0].status[0], Status::Live);
     fleet.control.put_out(&rows[0], Out { kind: 0, stuck: false }).await.unwrap();
     fleet.control.floor_for(&rows[1], 0, 5).await.unwrap();
     let statuses: Vec<Status> = fleet.rows().await.iter().map(|row| row.status[0]).collect();

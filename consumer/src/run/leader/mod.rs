@@ -208,8 +208,8 @@ impl Leader {
         failed.and(self.tell(&tables, stop).await)
     }
 
-    /// Reads what earlier leaders told the lanes. Before the rows are: what is told by rows must not replace what somebody
-    /// told meanwhile by younger ones.
+    /// Reads what earlier leaders told the lanes. Before the rows are: what is told by rows must not replace what
+    /// somebody told meanwhile by younger ones.
     async fn learn_what_is_told(&mut self) -> Result<(), DriveError> {
         if self.told {
             return Ok(());

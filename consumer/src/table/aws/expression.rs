@@ -37,6 +37,11 @@ impl Expression {
             Condition::All(parts) => self.join(parts, " AND ")?,
             Condition::Any(parts) => self.join(parts, " OR ")?,
             Condition::Equals(name, value) => self.compare(name, "=", to_aws(value)),
+            // An absent attribute differs from everything there.
+            Condition::Differs(name, value) => {
+                let (there, differs) = (self.name(name), self.compare(name, "<>", to_aws(value)));
+                format!("(attribute_exists({there}) AND {differs})")
+            }
             Condition::Below(name, bound) => self.compare(name, "<", AttributeValue::N(bound.to_string())),
             Condition::AtMost(name, bound) => self.compare(name, "<=", AttributeValue::N(bound.to_string())),
             Condition::Exists(name) => format!("attribute_exists({})", self.name(name)),

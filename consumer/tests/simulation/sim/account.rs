@@ -45,11 +45,6 @@ impl Floor {
         given.filter_map(|kind| Some(Self { behind: behind.clone(), kind, to_ms: new.floor[kind]? })).collect()
     }
 
-    /// Whether it holds what the other one does, wherever they begin.
-    pub(crate) fn reaches_as_far(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.to_ms >= other.to_ms
-    }
-
     fn counts_at(&self, record: &SequenceNumber) -> bool {
         self.behind.as_ref().is_none_or(|behind| record > behind)
     }

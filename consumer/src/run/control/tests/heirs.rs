@@ -1,6 +1,5 @@
 //! What children count as before anybody has read them.
 
-use super::super::heirs::as_they_count;
 use super::*;
 
 /// A split while one was out or on its way back: `children` says what the child's row shows by then.
@@ -66,13 +65,13 @@ async fn a_child_is_not_taken_over_on_the_word_of_a_row_that_has_changed_since()
         let out = Update::new().set(attribute::STATUS[0], Value::number(Status::Idle.code()));
         let out = out.set(settled, Value::number(1));
         fleet.meter.update(&fleet.leases, rows[2].shard.as_str(), out, Condition::None).await.unwrap();
-        fleet.control.settle_heirs(&rows).await.unwrap();
+        fleet.control.settle_heirs(&rows, &BTreeSet::new()).await.unwrap();
         assert_eq!(fleet.rows().await[2].status[0], Status::Idle, "{settled}");
     }
     let fleet = split(Status::Live, |row| row).await;
     let rows = fleet.rows().await;
     fleet.meter.delete(&fleet.leases, rows[2].shard.as_str(), Condition::None).await.unwrap();
-    fleet.control.settle_heirs(&rows).await.unwrap();
+    fleet.control.settle_heirs(&rows, &BTreeSet::new()).await.unwrap();
     assert_eq!(fleet.meter.inner().scan(&fleet.leases).await.unwrap().len(), 2);
 }
 
@@ -93,11 +92,47 @@ async fn a_child_that_nobody_ever_claims_is_stuck_in_the_end() {
 #[tokio::test(start_paused = true)]
 async fn no_floor_is_made_of_the_child_of_a_source_that_is_out_at_its_end() {
     let fleet = split(Status::Idle, |row| row).await;
-    let by_id = |rows: &[LeaseRow]| as_they_count(rows).iter().map(|row| (row.shard.clone(), row.clone())).collect();
-    let mut rows = fleet.rows().await;
-    assert_eq!(back::floor(&by_id(&rows), 0, None), 1, "of the source that counts");
+    let mut rows: BTreeMap<ShardId, LeaseRow> =
+        fleet.control.as_they_count(&fleet.rows().await).iter().map(|row| (row.shard.clone(), row.clone())).collect();
+    assert_eq!(back::floor(&rows, 0, None), 1, "of the source that counts");
     // Its END is cut and not settled.
-    rows[0].checkpoint = Checkpoint::TrimHorizon;
-    rows[0].cut.as_mut().unwrap().end = true;
-    assert_eq!(back::floor(&by_id(&rows), 0, None), 1);
+    let parent = rows.values_mut().next().unwrap();
+    parent.checkpoint = Checkpoint::TrimHorizon;
+    parent.cut.as_mut().unwrap().end = true;
+    let rows: Vec<LeaseRow> = rows.into_values().map(|row| LeaseRow { heir: false, ..row }).collect();
+    let rows = fleet.control.as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect();
+    assert_eq!(back::floor(&rows, 0, None), 1);
+}
+
+/// A leader of an older version named it by what its row said when it was made, and lanes went on: it counted again
+/// without having asked.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_lanes_were_told_is_out_asks_whatever_its_parents_were() {
+    let mut fleet = split(Status::Live, |row| row).await;
+    let mut set = fleet.control.set(&fleet.rows().await, &BTreeSet::new());
+    set.values_mut().last().unwrap()[0] = Status::Idle;
+    fleet.control.commit(set.clone()).await.unwrap();
+    let number = fleet.control.committed.as_ref().map(|set| set.number);
+    fleet.tick().await;
+    assert_eq!(fleet.control.committed.as_ref().map(|set| set.number), number, "told as before");
+    assert_eq!(fleet.rows().await[2].status[0], Status::Idle);
+    let id = set.keys().last().unwrap();
+    let (table, state) = (&*fleet.meter, &fleet.state);
+    assert_eq!(told_out(table, state, id).await.unwrap(), [true, false, false, false]);
+}
+
+/// The other one may have been out at its end.
+#[tokio::test(start_paused = true)]
+async fn the_child_of_a_parent_that_cannot_be_read_is_not_settled() {
+    let mut fleet = split(Status::Live, |mut row| {
+        let parents = ["shardId-000000000000", "shardId-000000000009"].map(String::from);
+        row.set(attribute::PARENTS, Value::Ss(parents.into()));
+        row
+    })
+    .await;
+    let unreadable = BTreeSet::from([ShardId::new("shardId-000000000009")]);
+    fleet.control.tick(&fleet.rows().await, &unreadable, &CancellationToken::new()).await.unwrap();
+    assert!(!fleet.rows().await[2].heir);
+    fleet.tick().await;
+    assert!(fleet.rows().await[2].heir);
 }

@@ -33,8 +33,8 @@ impl Log for Listing {
     }
 }
 
-/// No lease was assigned for as long as the shards of any one stream could not be listed: the shards of whoever died meanwhile
-/// stood still.
+/// No lease was assigned for as long as the shards of any one stream could not be listed: the shards of whoever died
+/// meanwhile stood still.
 #[tokio::test(start_paused = true)]
 async fn leases_of_the_dead_go_on_while_shards_cannot_be_listed() {
     let site = Site::new(6);
@@ -49,8 +49,9 @@ async fn leases_of_the_dead_go_on_while_shards_cannot_be_listed() {
     assert!(site.longest_gap(&id, since) < Duration::from_secs(20));
 }
 
-/// The child of two shards that came and went unseen overlaps one that was begun and is none of its parents: it was taken for
-/// the row of a shard long consumed, and nobody ever read it. One that starts at its newest record skipped what lay in it.
+/// The child of two shards that came and went unseen overlaps one that was begun and is none of its parents: it was
+/// taken for the row of a shard long consumed, and nobody ever read it. One that starts at its newest record skipped
+/// what lay in it.
 #[tokio::test(start_paused = true)]
 async fn after_an_outage_longer_than_records_are_kept_what_is_there_is_read_from_its_oldest_record() {
     let id = |number: u32| ShardId::new(format!("shardId-{number:012}"));
