@@ -35,6 +35,6 @@ pub use feed::FeedKind;
 pub use lane::{LaneDetector, LaneState, LaneStateV2, MergeOutcome, StateError, Totals};
 pub use pane::PaneCell;
 pub use season::{PageError, PageKey};
-pub use settings::{FalseAlarmBudget, Settings, SettingsError};
+pub use settings::{FalseAlarmBudget, MEASURED_SLACK, Settings, SettingsError};
 pub use topology::{Element, ElementKind, Pair, PathClass, Subnet};
 pub use window::WindowView;

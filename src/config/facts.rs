@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use flowshift_consumer::exchange::ShardCounts;
+use flowshift_detector::MEASURED_SLACK;
 
 use super::Config;
 
@@ -32,7 +33,8 @@ pub fn facts(config: &Config, shards: ShardCounts) -> Facts {
     let needed = shards.exchange_needed(config.lanes.get(), configured);
     let step_seconds = config.detector.step.get().as_secs_f64();
     let steps_per_day = 86_400.0 / step_seconds;
-    let threshold_nats = (1000.0 * steps_per_day / config.detector.false_alarms_per_1000_pair_days).ln();
+    let bound = (1000.0 * steps_per_day / config.detector.false_alarms_per_1000_pair_days).ln();
+    let threshold_nats = (bound - MEASURED_SLACK).max(7.0);
     let engine = &config.engine;
     let longest_webhook_timeout =
         engine.failover.get().saturating_sub(engine.renewal.get()).saturating_sub(Duration::from_secs(1));

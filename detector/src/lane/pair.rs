@@ -86,7 +86,7 @@ impl PairState {
         }
         let stage = self.stage(s.step_s());
         let (class, season) = (pair.class(), self.season.take());
-        let threshold = s.threshold();
+        let threshold = s.pair_threshold();
         let input = StepInput { cell, start_s, step_s: s.step_s(), threshold, class, stage, season: season.as_ref() };
         self.first_s.get_or_insert(start_s);
         self.steps = self.steps.saturating_add(1);

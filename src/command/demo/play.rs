@@ -40,7 +40,7 @@ pub(in crate::command) async fn run(args: Demo) -> Result<(), Failure> {
     telemetry::start(&scene.config.log);
     let screen = Arc::new(Screen::new(args.json));
     let stopping = services::signals()?;
-    let threshold = rules::detector_settings(&scene.config).map_err(Failure::start)?.threshold();
+    let threshold = rules::detector_settings(&scene.config).map_err(Failure::start)?.pair_threshold();
     screen.say(&text::header(&header(&scene, threshold), screen.style()));
 
     screen.doing("  learning the baselines ...");
