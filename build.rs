@@ -1,7 +1,8 @@
 //! Tells the program the commit it is built from.
 //!
-//! `FLOWSHIFT_COMMIT` in the environment wins (the image has no repository beside it); else git is asked, in release builds
-//! only, so that a commit does not rebuild what a developer tries out. Without either it is `unknown`. Never fails a build.
+//! `FLOWSHIFT_COMMIT` in the environment wins (the image has no repository beside it); else git is asked, in release
+//! builds only, so that a commit does not rebuild what a developer tries out. Without either it is `unknown`. Never
+//! fails a build.
 
 use std::process::Command;
 

@@ -42,7 +42,8 @@ const LONG_VERSION: &str =
 
 /// Did the network between these two subnets just get worse, how sure are we, and whose fault is it?
 #[derive(Debug, Parser)]
-#[command(name = "flowshift", version, long_version = LONG_VERSION, max_term_width = 120, arg_required_else_help = true)]
+#[command(name = "flowshift", version, long_version = LONG_VERSION)]
+#[command(max_term_width = 120, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -9,8 +9,8 @@ use crate::config::Span;
 use crate::doctor::Part;
 
 pub(super) const HELP: &str = "\
-Run it with the credentials, settings and mounts of the process it is about: in its pod, or with its role. Permissions are
-tried out by the very calls the process makes, with arguments that cannot change anything.
+Run it with the credentials, settings and mounts of the process it is about: in its pod, or with its role. Permissions
+are tried out by the very calls the process makes, with arguments that cannot change anything.
 
 Exit codes: 0 no fault (there may be warnings), 1 a fault, 64 a wrong command line.
 

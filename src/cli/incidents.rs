@@ -71,9 +71,7 @@ pub enum IncidentsCommand {
     ///
     /// The same signal on the same pairs makes no incident for the time given (a day, if none is), unless it gets more
     /// severe than it was.
-    #[command(
-        after_long_help = "Example:\n  flowshift incidents not-an-issue inc-3f9a0c5d2b7e4811 --for 24h --note 'load test'"
-    )]
+    #[command(after_long_help = "Example:\n  flowshift incidents not-an-issue inc-3f9a0c5d2b7e4811 --for 24h --by ada")]
     NotAnIssue {
         /// Id of the incident.
         #[arg(value_name = "INCIDENT")]

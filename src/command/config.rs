@@ -66,6 +66,9 @@ fn pretty(value: &Value) -> Result<String, Failure> {
 }
 
 fn problems(problems: &Problems) -> Vec<Value> {
-    let one = |problem: &Problem| json!({"key": problem.key, "origin": problem.origin.to_string(), "what": problem.what, "fix": problem.fix});
+    let one = |problem: &Problem| {
+        let origin = problem.origin.to_string();
+        json!({"key": problem.key, "origin": origin, "what": problem.what, "fix": problem.fix})
+    };
     problems.0.iter().map(one).collect()
 }

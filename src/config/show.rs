@@ -103,7 +103,8 @@ fn write_section(out: &mut String, header: &str, keys: &Table, path: &KeyPath, o
 /// Every key with its manual and default, commented out.
 pub fn example() -> String {
     let mut out = String::from(
-        "# Settings of flowshift: every key with its default. Take the `#` from a line to change it; what stays away follows the\n# defaults of the version that runs.\n",
+        "# Settings of flowshift: every key with its default. Take the `#` from a line to change it; what keeps it\n\
+         # follows the defaults of the version that runs.\n",
     );
     let mut defaults = Settings::default();
     defaults.webhooks.push(super::WebhookSettings::default());

@@ -78,7 +78,7 @@ impl Trouble {
             Self::Missing(_) => "make it with deploy/cloudformation/streams.yaml, or set its name",
             Self::Refused { .. } => "see what the service says; try again if it is throttling",
             Self::Unreachable(_) => {
-                "look at aws.region and aws.endpoint_url_*, at name resolution, routes, security groups and VPC endpoints"
+                "look at aws.region and aws.endpoint_url_*, at name resolution, routes, security groups, VPC endpoints"
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Our clock against that of AWS, by the `Date` of an answer.
 //!
-//! AWS refuses signatures that are 5 minutes off; receivers of webhooks do the same with the time in the signature. Leases and
-//! event time go by no clock of ours, so seconds do no harm.
+//! AWS refuses signatures that are 5 minutes off; receivers of webhooks do the same with the time in the signature.
+//! Leases and event time go by no clock of ours, so seconds do no harm.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};

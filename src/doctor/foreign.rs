@@ -1,7 +1,7 @@
 //! Workers of another program on our lease tables: flowshift does not start beside a live one.
 //!
-//! As at a start, life is a counter that moves. A start watches for `engine.foreign_watch`; here it is watched for a few
-//! seconds only, and what did not move by then is said to be open.
+//! As at a start, life is a counter that moves. A start watches for `engine.foreign_watch`; here it is watched for a
+//! few seconds only, and what did not move by then is said to be open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -120,7 +120,8 @@ fn verdict(seen: &Seen, moved: Option<&Foreign>, foreign_watch: Duration) -> Vec
         (Some(row), _) => Finding::fault(
             &row.table,
             format!("{} of another program is at work on shard {}", row.owner, row.shard),
-            "stop that application, all of its workers: flowshift does not start beside it. Or name another table in tables.*",
+            "stop that application, all of its workers: flowshift does not start beside it; or name another table in \
+             tables.*",
         ),
         (None, Some(row)) => Finding::warning(
             &row.table,
@@ -130,7 +131,10 @@ fn verdict(seen: &Seen, moved: Option<&Foreign>, foreign_watch: Duration) -> Vec
                 row.owner,
                 WATCH.as_secs()
             ),
-            format!("if it is stopped all is well: a start watches them for {} s and goes on at its checkpoints", foreign_watch.as_secs()),
+            format!(
+                "if it is stopped all is well: a start watches them for {} s and goes on at its checkpoints",
+                foreign_watch.as_secs()
+            ),
         ),
         (None, None) => Finding::ok("", format!("none of another program; {} of this job listed", seen.ours)),
     });

@@ -1,7 +1,7 @@
 //! Which process is examined, and the calls it makes on each stream and table.
 //!
-//! Pure. The lists are those of `tests/operations/calls.yaml`, which `deploy/cloudformation/roles.yaml` grants; a test holds
-//! them together. Invariant: a part asks for nothing that its process does not call.
+//! Pure. The lists are those of `tests/operations/calls.yaml`, which `deploy/cloudformation/roles.yaml` grants; a
+//! test holds them together. Invariant: a part asks for nothing that its process does not call.
 
 use crate::config::{Config, FetchMode};
 

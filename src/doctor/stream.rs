@@ -100,7 +100,8 @@ fn absent(what_for: Use, name: &str, trouble: &Trouble, patient: &Patient) -> Fi
             name,
             format!("no such stream in {region}"),
             format!(
-                "make it (deploy/cloudformation/streams.yaml, or aws kinesis create-stream --stream-name {name}), or set {} \
+                "make it (deploy/cloudformation/streams.yaml, or aws kinesis create-stream --stream-name {name}), or \
+                 set {} \
                  or aws.region to where it is",
                 what_for.key()
             ),

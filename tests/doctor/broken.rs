@@ -175,9 +175,11 @@ fn records_of_a_wrong_format_and_of_addresses_nobody_knows() {
     let mut job = Job::on(&aws);
     let fix = "its format string lacks protocol, packets, bytes, start, end";
     job.report(&[]).names(&["records"], "1 cannot be read", fix);
-    put(
-        r#"{"ts_ms":1795310600000,"interval_ms":1000,"src":"10.9.9.1","dst":"10.9.9.2","src_port":1,"dst_port":2,"protocol":"tcp","bytes":1,"packets":1}"#,
-    );
+    put(&json!({
+        "ts_ms": 1_795_310_600_000_u64, "interval_ms": 1000, "src": "10.9.9.1", "dst": "10.9.9.2", "src_port": 1,
+        "dst_port": 2, "protocol": "tcp", "bytes": 1, "packets": 1,
+    })
+    .to_string());
     job.report(&[]).names(&["records"], "coverage: 0 of 1 flows", "to the topology");
     job.settings.push_str("[input]\nformat = \"flow-batch\"\n");
     job.report(&[]).names(&["records"], "2 cannot be read", "VPC Flow Logs");

@@ -1,5 +1,5 @@
-//! `flowshift doctor` against a set-up that is in order, and against more than a dozen that are broken: each fault is named
-//! with what to do about it, and nothing else is called a fault.
+//! `flowshift doctor` against a set-up that is in order, and against more than a dozen that are broken: each fault is
+//! named with what to do about it, and nothing else is called a fault.
 #![cfg(feature = "embedded")]
 #![allow(clippy::unwrap_used)]
 
@@ -40,8 +40,10 @@ impl Job {
         std::fs::write(folder.path().join("topology.yaml"), TOPOLOGY).unwrap();
         std::fs::write(folder.path().join("secret"), SECRET).unwrap();
         let settings = format!(
-            "[aws]\nregion = \"us-east-1\"\nendpoint_url_kinesis = \"http://{}\"\nendpoint_url_dynamodb = \"http://{}\"\n\
-             [topology]\nfile = \"topology.yaml\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[collect]\nlisten = \"127.0.0.1:0\"\n",
+            "[aws]\nregion = \"us-east-1\"\nendpoint_url_kinesis = \"http://{}\"\n\
+             endpoint_url_dynamodb = \"http://{}\"\n\
+             [topology]\nfile = \"topology.yaml\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [collect]\nlisten = \"127.0.0.1:0\"\n",
             aws.kinesis, aws.dynamodb
         );
         let env = vec![("AWS_ACCESS_KEY_ID", "AKIATEST".to_owned()), ("AWS_SECRET_ACCESS_KEY", "s".to_owned())];
@@ -219,7 +221,8 @@ fn a_job_in_order_is_green_for_every_role_and_says_what_was_looked_at() {
         assert_eq!(scanned["Count"], 0, "{scanned}");
     }
     let all = |stream: &str| {
-        let shard = serde_json::json!({ "StreamName": stream, "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON" });
+        let (shard, start) = ("shardId-000000000000", "TRIM_HORIZON");
+        let shard = serde_json::json!({ "StreamName": stream, "ShardId": shard, "ShardIteratorType": start });
         let iterator = aws.kinesis("GetShardIterator", &shard).json()["ShardIterator"].clone();
         aws.kinesis("GetRecords", &serde_json::json!({ "ShardIterator": iterator })).json()["Records"].clone()
     };

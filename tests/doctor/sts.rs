@@ -16,7 +16,8 @@ fn sts(status: &'static str, body: &'static str) -> String {
             if stream.read(&mut request).is_ok() {
                 let length = body.len();
                 let answer = format!(
-                    "HTTP/1.1 {status}\r\ncontent-type: text/xml\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                    "HTTP/1.1 {status}\r\ncontent-type: text/xml\r\ncontent-length: {length}\r\n\
+                     connection: close\r\n\r\n{body}"
                 );
                 stream.write_all(answer.as_bytes()).ok();
             }
@@ -29,12 +30,16 @@ fn sts(status: &'static str, body: &'static str) -> String {
 fn the_identity_is_the_one_that_sts_names() {
     let aws = Aws::complete();
     let mut job = Job::on(&aws);
-    job.env.push(("AWS_ENDPOINT_URL_STS", sts(
-        "200 OK",
-        "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
-         <Arn>arn:aws:sts::123456789012:assumed-role/flowshift-all/pod</Arn><UserId>A</UserId><Account>123456789012</Account>\
+    job.env.push((
+        "AWS_ENDPOINT_URL_STS",
+        sts(
+            "200 OK",
+            "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+         <Arn>arn:aws:sts::123456789012:assumed-role/flowshift-all/pod</Arn><UserId>A</UserId>\
+         <Account>123456789012</Account>\
          </GetCallerIdentityResult></GetCallerIdentityResponse>",
-    )));
+        ),
+    ));
     let report = job.report(&["--role", "collect"]);
     let caller = report.of_level("ok").into_iter().find(|finding| finding["about"] == "caller").unwrap();
     assert_eq!(caller["what"], "arn:aws:sts::123456789012:assumed-role/flowshift-all/pod of account 123456789012");
@@ -44,11 +49,14 @@ fn the_identity_is_the_one_that_sts_names() {
 fn credentials_that_sts_refuses_are_a_fault() {
     let aws = Aws::complete();
     let mut job = Job::on(&aws);
-    job.env.push(("AWS_ENDPOINT_URL_STS", sts(
-        "403 Forbidden",
-        "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
-         <Code>InvalidClientTokenId</Code><Message>The security token included in the request is invalid.</Message></Error>\
+    job.env.push((
+        "AWS_ENDPOINT_URL_STS",
+        sts(
+            "403 Forbidden",
+            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
+         <Code>InvalidClientTokenId</Code><Message>The security token is invalid.</Message></Error>\
          </ErrorResponse>",
-    )));
+        ),
+    ));
     job.report(&["--role", "collect"]).names(&["identity"], "InvalidClientTokenId", "a stray AWS_ACCESS_KEY_ID");
 }

@@ -1,8 +1,8 @@
 //! Whether the role may make the calls its process makes, by making them with arguments that change nothing.
 //!
-//! IAM answers before the service looks at the arguments, so what the service says of them is a yes: a conditional write
-//! whose condition contradicts itself, a put under a hash key beyond the key space, a shard that does not exist. Reading is
-//! really done, one record at most. `dry` makes the calls; here they are judged.
+//! IAM answers before the service looks at the arguments, so what the service says of them is a yes: a conditional
+//! write whose condition contradicts itself, a put under a hash key beyond the key space, a shard that does not
+//! exist. Reading is really done, one record at most. `dry` makes the calls; here they are judged.
 //! Invariant: no call of this module can write, whatever stands in the table or stream.
 
 mod dry;
@@ -96,7 +96,11 @@ fn verdict(resource: &Resource, told: &BTreeMap<Call, Told>) -> Vec<Finding> {
             Told::Denied(text) => findings.push(Finding::fault(
                 &about,
                 format!("{service}:{call} is denied: {text}"),
-                format!("allow {service}:{call} on it in the role's policy; deploy/cloudformation/roles.yaml has every role's calls{}", hint(text)),
+                format!(
+                    "allow {service}:{call} on it in the role's policy; deploy/cloudformation/roles.yaml has every \
+                     role's calls{}",
+                    hint(text)
+                ),
             )),
             Told::Open(why) => open.entry(why).or_default().push(call),
         }

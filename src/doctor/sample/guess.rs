@@ -32,7 +32,11 @@ pub(super) fn guess(payload: &[u8]) -> Option<String> {
     is_flow_log(&words).then(|| {
         let fields = words.len();
         let few = if fields < DEFAULT_FIELDS {
-            format!("; its lines have {fields} fields where the default format has {DEFAULT_FIELDS}: a format string needs {}", NEEDED.join(", "))
+            format!(
+                "; its lines have {fields} fields where the default format has {DEFAULT_FIELDS}: a format string \
+                 needs {}",
+                NEEDED.join(", ")
+            )
         } else {
             String::new()
         };
@@ -55,7 +59,8 @@ mod tests {
 
     #[test]
     fn flow_logs_are_known_by_their_header_or_by_their_lines() {
-        let line = "2 123456789010 eni-1235b8ca1 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1418530010 1418530070 ACCEPT OK";
+        let line = "2 123456789010 eni-1235b8ca1 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1418530010 1418530070 \
+                    ACCEPT OK";
         let told = guess(line.as_bytes()).unwrap();
         assert!(told.contains("VPC Flow Logs") && !told.contains("format string"), "{told}");
         let short = guess(b"eni-1235b8ca1 172.31.16.139 172.31.16.21 ACCEPT").unwrap();

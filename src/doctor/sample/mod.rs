@@ -1,7 +1,9 @@
-//! What really comes in: a few recent records, read as AGGREGATE reads them, and how many of their flows find their subnets.
+//! What really comes in: a few recent records, read as AGGREGATE reads them, and how many of their flows find their
+//! subnets.
 //!
-//! One short read of each of some shards, from a few minutes ago. Nothing is committed, no lease is needed; the reads count
-//! against the five a second that a shard allows. `tally` is the pure part. Not here: repeats and lateness, which need state.
+//! One short read of each of some shards, from a few minutes ago. Nothing is committed, no lease is needed; the reads
+//! count against the five a second that a shard allows. `tally` is the pure part. Not here: repeats and lateness,
+//! which need state.
 
 mod guess;
 mod tally;

@@ -146,9 +146,8 @@ mod tests {
     const TOPOLOGY: &str = "subnets:\n  - {id: a, cidr: 10.0.1.0/24, az: z}\n  - {id: b, cidr: 10.0.2.0/24, az: z}\n";
 
     fn line(src: &str, dst: &str) -> String {
-        format!(
-            r#"{{"ts_ms":1795310600000,"interval_ms":1000,"src":"{src}","dst":"{dst}","src_port":1,"dst_port":443,"protocol":"tcp","bytes":1,"packets":1}}"#
-        )
+        let ends = format!(r#""src":"{src}","dst":"{dst}","src_port":1,"dst_port":443"#);
+        format!(r#"{{"ts_ms":1795310600000,"interval_ms":1000,{ends},"protocol":"tcp","bytes":1,"packets":1}}"#)
     }
 
     fn judged(payloads: &[String], format: InputFormat) -> Vec<Finding> {
@@ -197,7 +196,7 @@ mod tests {
 
     #[test]
     fn lines_of_a_flow_log_say_what_their_format_string_lacks() {
-        let log = "version account-id interface-id srcaddr dstaddr packets bytes\n2 123456789010 eni-1 10.0.1.1 10.0.2.1 1 40";
+        let log = "version account-id interface-id srcaddr dstaddr packets bytes\n2 1234 eni-1 10.0.1.1 10.0.2.1 1 40";
         let found = judged(&[log.to_owned()], InputFormat::Auto);
         assert_eq!(levels(&found), [Level::Fault]);
         assert!(found[0].fix.contains("start, end"), "{found:?}");
