@@ -16,6 +16,18 @@ pub const DROPPED: [&str; 4] = ["repeated", "skipped", "foreign", "unreadable"];
 /// What became of an operator's request: taken, wrong or about nothing, without the token, or not for now.
 pub const REQUESTS: [&str; 4] = ["accepted", "refused", "unauthorized", "failed"];
 
+/// What incidents are about, whose fault they are and how bad: the closed sets of the events.
+pub const SIGNALS: [&str; 4] = ["connect", "retransmit", "latency", "silence"];
+/// See [`SIGNALS`].
+pub const VERDICTS: [&str; 4] = ["workload", "provider_path", "shared_unknown", "insufficient"];
+/// See [`SIGNALS`].
+pub const SEVERITIES: [&str; 4] = ["s1", "s2", "s3", "s4"];
+
+/// What operators say.
+pub const VERBS: [&str; 4] = ["acknowledge", "mute", "unmute", "not_an_issue"];
+/// What becomes of it.
+pub const HEARD: [&str; 5] = ["applied", "repeated", "not_there", "bad_end", "full"];
+
 /// The kinds of feed, each with its own watermark.
 pub const FEEDS: [&str; 2] = ["reports", "flow_logs"];
 
@@ -44,6 +56,33 @@ pub struct PipelineMetrics {
     pub incidents_open: IntGauge,
     /// Directed subnet pairs with windows in memory.
     pub subnet_pairs: IntGauge,
+}
+
+/// One part of a gauge that several owners share: each sets its own part, and takes it back when it ends.
+#[derive(Debug)]
+pub struct Share {
+    gauge: IntGauge,
+    mine: i64,
+}
+
+impl Share {
+    /// A part of 0.
+    #[must_use]
+    pub fn of(gauge: &IntGauge) -> Self {
+        Self { gauge: gauge.clone(), mine: 0 }
+    }
+
+    /// Makes the part this large.
+    pub fn set(&mut self, part: i64) {
+        self.gauge.add(part.saturating_sub(self.mine));
+        self.mine = part;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.gauge.sub(self.mine);
+    }
 }
 
 impl PipelineMetrics {
@@ -81,25 +120,36 @@ impl PipelineMetrics {
         for reason in REASONS {
             records_rejected.with_label_values(&[reason]).inc_by(0);
         }
+        let operator_words = registrar.counters(
+            "flowshift_operator_words_total",
+            "Operators' words heard: acknowledge, mute, unmute or not_an_issue, by what became of them.",
+            &["verb", "outcome"],
+        )?;
+        let incidents_opened = registrar.counters(
+            "flowshift_incidents_opened_total",
+            "Incidents opened, by the signal that opened them, first verdict and first severity.",
+            &["signal", "verdict", "severity"],
+        )?;
+        // A counter that is not there before its first event has no increase at that event.
+        for (verb, outcome) in VERBS.iter().flat_map(|verb| HEARD.map(|outcome| (verb, outcome))) {
+            operator_words.with_label_values(&[verb, outcome]).inc_by(0);
+        }
+        for (signal, verdict) in SIGNALS.iter().flat_map(|signal| VERDICTS.map(|verdict| (signal, verdict))) {
+            for severity in SEVERITIES {
+                incidents_opened.with_label_values(&[signal, verdict, severity]).inc_by(0);
+            }
+        }
         Ok(Self {
             records_in,
             records_rejected,
             evidence_dropped,
             records_accounted: registrar
                 .counter("flowshift_records_accounted_total", "Flow records whose counters are in panes.")?,
-            operator_words: registrar.counters(
-                "flowshift_operator_words_total",
-                "Operators' words heard: acknowledge, mute, unmute or not_an_issue, by what became of them.",
-                &["verb", "outcome"],
-            )?,
+            operator_words,
             operator_requests,
             steps_judged: registrar
                 .counter("flowshift_steps_judged_total", "Steps of event time judged by the detector.")?,
-            incidents_opened: registrar.counters(
-                "flowshift_incidents_opened_total",
-                "Incidents opened, by the signal that opened them, first verdict and first severity.",
-                &["signal", "verdict", "severity"],
-            )?,
+            incidents_opened,
             incidents_resolved: registrar.counter("flowshift_incidents_resolved_total", "Incidents resolved.")?,
             incidents_open: registrar.int_gauge("flowshift_incidents_open", "Incidents open now.")?,
             subnet_pairs: registrar
@@ -110,9 +160,36 @@ impl PipelineMetrics {
 
 #[cfg(test)]
 mod tests {
+    use flowshift_detector as detector;
+    use flowshift_proto::anomaly::{Severity, Signal, Verdict};
     use flowshift_proto::reason::Reason;
 
     use super::*;
+
+    #[test]
+    fn closed_sets_of_labels_are_those_of_events_and_words() {
+        use Verdict::{Insufficient, ProviderPath, SharedUnknown, Workload};
+        let signals = [Signal::Connect, Signal::Retransmit, Signal::Latency, Signal::Silence];
+        assert_eq!(signals.map(Signal::as_str), SIGNALS);
+        assert_eq!([Workload, ProviderPath, SharedUnknown, Insufficient].map(Verdict::as_str), VERDICTS);
+        assert_eq!([Severity::S1, Severity::S2, Severity::S3, Severity::S4].map(Severity::as_str), SEVERITIES);
+        use detector::Outcome::{Applied, BadEnd, Full, NotThere, Repeated};
+        assert_eq!([Applied, Repeated, NotThere, BadEnd, Full].map(detector::Outcome::as_str), HEARD);
+    }
+
+    /// Each reducer set the gauge to its own pairs: it showed those of the one that had saved last. And a worker that
+    /// gave the incidents away went on showing them as open.
+    #[test]
+    fn owners_share_a_gauge_and_take_their_part_back() {
+        let gauge = IntGauge::new("pairs", "Pairs.").unwrap();
+        let (mut one, mut other) = (Share::of(&gauge), Share::of(&gauge));
+        one.set(5);
+        other.set(2);
+        one.set(4);
+        assert_eq!(gauge.get(), 6);
+        drop(one);
+        assert_eq!(gauge.get(), 2);
+    }
 
     #[test]
     fn the_reasons_are_those_of_the_decoders() {

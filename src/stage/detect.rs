@@ -18,7 +18,7 @@ use flowshift_proto::state::{Chunk, Kind};
 use serde::{Deserialize, Serialize};
 
 use crate::convert::{evidence, pane};
-use crate::metrics::pipeline::PipelineMetrics;
+use crate::metrics::pipeline::{PipelineMetrics, Share};
 
 /// Version of the stored state. Version 2 knew nothing of parts of the peers' flows and is taken up; version 1 had no
 /// seasons, nothing of it can be judged with, so it is refused.
@@ -91,6 +91,8 @@ pub type Seed = BTreeMap<u16, LaneDetector>;
 pub struct Detect {
     settings: Settings,
     metrics: PipelineMetrics,
+    /// Pairs of all lanes, of which other shards of this worker have others.
+    pairs: Share,
     seed: Option<Arc<Seed>>,
     lanes: BTreeMap<LaneId, Lane>,
 }
@@ -105,7 +107,8 @@ struct Lane {
 impl Detect {
     /// For lanes judged by these settings; a lane without state starts with its `seed`, if there is one.
     pub fn new(settings: Settings, metrics: PipelineMetrics, seed: Option<Arc<Seed>>) -> Self {
-        Self { settings, metrics, seed, lanes: BTreeMap::new() }
+        let pairs = Share::of(&metrics.subnet_pairs);
+        Self { settings, metrics, pairs, seed, lanes: BTreeMap::new() }
     }
 
     fn lane(&mut self, lane: LaneId) -> Result<&mut Lane, StageError> {
@@ -210,7 +213,7 @@ impl Reducer for Detect {
 
     fn save(&mut self, lane: LaneId) -> Result<Vec<u8>, StageError> {
         let pairs: usize = self.lanes.values().map(|lane| lane.detector.totals().count()).sum();
-        self.metrics.subnet_pairs.set(i64::try_from(pairs).unwrap_or(i64::MAX));
+        self.pairs.set(i64::try_from(pairs).unwrap_or(i64::MAX));
         let lane = self.lane(lane)?;
         let body = LaneBody {
             detector: lane.detector.state().clone(),

@@ -52,13 +52,47 @@ impl EngineMetrics {
         self.set.restarts.with_label_values(&[stream]).inc();
     }
 
-    /// Whether this worker leads the job.
+    /// Whether this worker leads the job. One that does not says nothing of what only a leader sees: its last word
+    /// would stand beside the next leader's for ever.
     pub(crate) fn leader(&self, leads: bool) {
         self.set.leader.with_label_values::<&str>(&[]).set(i64::from(leads));
+        if !leads {
+            self.set.holes.reset();
+            self.set.skipped.reset();
+            self.set.sources.reset();
+        }
     }
 
     /// Holes in the hash range of a stream's open leases, as the leader sees them.
     pub(crate) fn hash_holes(&self, stream: &str, holes: usize) {
         self.set.holes.with_label_values(&[stream]).set(gauge_value(holes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::{Registry, TextEncoder};
+
+    use crate::metrics::EngineMetrics;
+
+    /// Holes and shards by status stayed as the worker had seen them last, beside those of the next leader.
+    #[test]
+    fn a_worker_that_leads_no_more_says_nothing_of_what_only_a_leader_sees() {
+        let registry = Registry::new();
+        let metrics = EngineMetrics::register(&registry, "f").unwrap();
+        let seen = || TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        let told = ["f_hash_range_holes{stream=\"s\"} 3", "f_lanes_skipped 2", "f_sources{status=\"active\"} 4"];
+        metrics.leader(true);
+        metrics.hash_holes("s", 3);
+        metrics.lanes_skipped(2);
+        metrics.sources("active", 4);
+        for line in told {
+            assert!(seen().contains(line), "{line} is not in\n{}", seen());
+        }
+        metrics.leader(false);
+        for line in ["f_hash_range_holes{", "f_lanes_skipped ", "f_sources{"] {
+            assert!(!seen().contains(line), "{line} is still in\n{}", seen());
+        }
+        assert!(seen().contains("f_leader 0"));
     }
 }

@@ -22,7 +22,7 @@ pub use stored::{Body, PART, Stored, WORDS_PART, name, words};
 use crate::convert::ConvertError;
 use crate::convert::event::to_proto;
 use crate::convert::evidence::{self, Said};
-use crate::metrics::pipeline::PipelineMetrics;
+use crate::metrics::pipeline::{PipelineMetrics, Share};
 
 /// What became of a record of the evidence stream.
 pub(in crate::stage) struct Heard {
@@ -77,6 +77,8 @@ pub struct Correlate {
     saved_words: Words,
     outlet: Outlet,
     metrics: PipelineMetrics,
+    /// Incidents open here; gone with the stage, which goes when its lease does.
+    open: Share,
     changed: bool,
     urgent: bool,
 }
@@ -94,6 +96,7 @@ impl Correlate {
             unreadable: 0,
             saved_words: Words::default(),
             outlet,
+            open: Share::of(&metrics.incidents_open),
             metrics,
             changed: false,
             urgent: false,
@@ -110,6 +113,7 @@ impl Correlate {
     fn tell(&mut self, event: &AnomalyEvent) -> Result<(), StageError> {
         self.count(event);
         self.outbox.add(&to_proto(event))?;
+        self.open.set(self.outbox.open_incidents());
         self.urgent = true;
         Ok(())
     }
@@ -140,12 +144,8 @@ impl Correlate {
                 let event = to_proto(event);
                 let labels = [event.signal.as_str(), event.verdict.as_str(), event.severity.as_str()];
                 self.metrics.incidents_opened.with_label_values(&labels).inc();
-                self.metrics.incidents_open.inc();
             }
-            EventType::Resolved => {
-                self.metrics.incidents_resolved.inc();
-                self.metrics.incidents_open.dec();
-            }
+            EventType::Resolved => self.metrics.incidents_resolved.inc(),
             EventType::Updated => {}
         }
     }
@@ -166,7 +166,7 @@ impl Stage for Correlate {
         self.outbox.commit();
         self.ended = body.ended;
         self.unreadable = body.unreadable;
-        self.metrics.incidents_open.set(self.outbox.open_incidents());
+        self.open.set(self.outbox.open_incidents());
         // What an earlier owner committed and perhaps did not deliver goes out again, under the same ids.
         self.changed = self.outlet.send(&mut self.outbox) || moves;
         Ok(())
