@@ -19,7 +19,17 @@ from report import ROOT, TOOLS, Skip, run, tool
 PATIENCE = 120
 POSTS = ROOT / "tests/data/two-subnets/posts.jsonl"
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-WEBHOOK = '[[webhooks]]\nname = "ops"\nurl = "http://{receiver}/webhook"\nsecret_file = "{secret}"\n'
+WEBHOOK = """[[webhooks]]
+name = "ops"
+url = "http://{receiver}/webhook"
+secret_file = "{secret}"
+[[webhooks]]
+name = "alertmanager"
+format = "alertmanager"
+url = "http://{manager}/api/v2/alerts"
+retry = ["1s"]
+link = "http://{receiver}/?{{incident}}"
+"""
 
 
 class Receiver(http.server.ThreadingHTTPServer):
@@ -77,7 +87,9 @@ class Watched:
         self.folder, self.processes, self.receiver = pathlib.Path(folder), [], Receiver()
         self.write("topology.yaml", TOPOLOGY)
         self.write("secret", SECRET)
-        self.write("flowshift.toml", WEBHOOK.format(receiver=self.receiver.address, secret=self.folder / "secret"))
+        self.manager = free()
+        places = {"receiver": self.receiver.address, "manager": self.manager, "secret": self.folder / "secret"}
+        self.write("flowshift.toml", WEBHOOK.format(**places))
         self.flowshift = flowshift
 
     def write(self, name, text):
@@ -107,7 +119,7 @@ class Watched:
         ]
         local += ["--topology", path / "topology.yaml", "--collect", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json"]
         ready = json.loads(self.start("flowshift", *local).stdout.readline())
-        manager, prometheus = free(), free()
+        manager, prometheus = self.manager, free()
         receivers = [{"name": "here", "webhook_configs": [{"url": f"http://{self.receiver.address}/alerts"}]}]
         route = {"receiver": "here", "group_by": ["alertname"], "group_wait": "1s", "group_interval": "1s"}
         self.write("alertmanager.yml", yaml.safe_dump({"route": route, "receivers": receivers}))
@@ -123,6 +135,17 @@ class Watched:
         command = [tool("prometheus", "FLOWSHIFT_PROMETHEUS"), f"--config.file={path}/prometheus.yml"]
         self.start("prometheus", *command, f"--storage.tsdb.path={path}/tsdb", f"--web.listen-address={prometheus}")
         return ready["collect"], prometheus
+
+    def tried(self):
+        """Findings: a test event, and its end, that Alertmanager does not take as they are."""
+        told = subprocess.run(
+            [self.flowshift, "webhook", "test", "--json", "--config", self.folder / "flowshift.toml"],
+            capture_output=True,
+            text=True,
+        )
+        outcomes = {o["webhook"]: o["outcome"] for o in map(json.loads, told.stdout.splitlines())}
+        wanted = {"ops": "answered 200", "alertmanager": "answered 200 and 200"}
+        return [] if outcomes == wanted else [f"webhook test: {outcomes} {told.stderr}"]
 
     def stop(self):
         for process in reversed(self.processes):
@@ -203,6 +226,8 @@ def check():
             capture(collect)
             received = watched.receiver
             findings += until("an alert of the incidents", lambda: "FlowshiftIncidentsOpen" in received.alerts())[1]
+            findings += until("an incident as an alert", lambda: "FlowshiftIncident" in received.alerts())[1]
+            findings += watched.tried()
             findings += until("a webhook", lambda: [p for p, _ in received.got if p == "/webhook"])[1]
             findings += until("series for all", lambda: not shown(prometheus)[0])[1] and shown(prometheus)[0]
             wrong = received.alerts() & {

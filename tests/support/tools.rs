@@ -29,9 +29,14 @@ pub(crate) fn python() -> Option<PathBuf> {
 
 /// Python 3 with the package `standardwebhooks`: that of `tests/run`, or the machine's.
 pub(crate) fn python_with_webhooks() -> Option<PathBuf> {
+    python_with("standardwebhooks")
+}
+
+/// Python 3 with these packages, separated by commas.
+pub(crate) fn python_with(packages: &str) -> Option<PathBuf> {
     let venv = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/.tools/venv/bin/python");
     let candidates = [std::env::var_os("FLOWSHIFT_PYTHON").map(PathBuf::from), Some(venv), Some("python3".into())];
-    let has_it = |python: &PathBuf| works(Command::new(python).args(["-c", "import standardwebhooks"]));
+    let has_it = |python: &PathBuf| works(Command::new(python).args(["-c", &format!("import {packages}")]));
     candidates.into_iter().flatten().find(has_it)
 }
 
