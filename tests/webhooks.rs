@@ -41,16 +41,17 @@ struct Receivers {
 }
 
 impl Receivers {
-    fn start(python: &Path, site: &Site) -> Self {
+    fn start(python: &Path, site: &Site, tls: &[PathBuf]) -> Self {
         let out = site.path("received.jsonl");
         let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/webhooks");
         let mut command = script(python, "receivers.py");
-        command.arg(&out).arg(site.secret_file()).arg(ROUTING_KEY).arg(schemas);
+        command.arg(&out).arg(site.secret_file()).arg(ROUTING_KEY).arg(schemas).args(tls);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("receivers: {line:?}"));
-        Self { child, out, base: format!("http://127.0.0.1:{}", ready["port"]) }
+        let scheme = if tls.is_empty() { "http" } else { "https" };
+        Self { child, out, base: format!("{scheme}://127.0.0.1:{}", ready["port"]) }
     }
 
     fn got(&self) -> Vec<Got> {
@@ -174,7 +175,7 @@ fn every_format_reaches_its_receiver_through_all_that_can_go_wrong_and_says_what
     let first = std::fs::read_to_string(site.secret_file()).unwrap();
     // Both secrets of a rotation sign.
     std::fs::write(site.secret_file(), format!("{first}\n{OTHER_SECRET}\n")).unwrap();
-    let receivers = Receivers::start(&python, &site);
+    let receivers = Receivers::start(&python, &site, &[]);
     let toml = settings(&site, &receivers.base);
     let site = site.with_settings(&toml);
     let program = site.start();
@@ -231,4 +232,45 @@ fn every_format_reaches_its_receiver_through_all_that_can_go_wrong_and_says_what
     for secret in [ROUTING_KEY, "slack/bad", first.trim(), TOKEN] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
+}
+
+/// A root that no system knows, and a certificate for 127.0.0.1 by it with its key; none without openssl.
+fn certificate(site: &Site) -> Option<(PathBuf, [PathBuf; 2])> {
+    let file = |name: &str| site.path(name);
+    let make = |name: &str, more: &[&str]| {
+        let mut command = std::process::Command::new("openssl");
+        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        command.args(["-days", "2", "-subj", &format!("/CN={name}")]).args(more);
+        command.arg("-out").arg(file(&format!("{name}.pem"))).arg("-keyout").arg(file(&format!("{name}.key")));
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    let (root, key) = (file("root.pem"), file("root.key"));
+    let by_root = ["-CA", root.to_str()?, "-CAkey", key.to_str()?, "-addext", "subjectAltName=IP:127.0.0.1"];
+    let leaf = ["-addext", "basicConstraints=critical,CA:FALSE"];
+    let made = make("root", &[]) && make("receiver", &[&by_root[..], &leaf].concat());
+    made.then(|| (file("root.pem"), [file("receiver.pem"), file("receiver.key")]))
+}
+
+#[test]
+fn a_receiver_whose_certificate_the_system_does_not_know_is_reached_by_its_own_file_alone() {
+    let site = Site::two_subnets();
+    let Some(python) = tools::python_with("standardwebhooks, cloudevents, jsonschema") else {
+        return tools::skip("webhooks", "certificates: no Python with the packages of the receivers");
+    };
+    let Some((root, tls)) = certificate(&site) else {
+        return tools::skip("webhooks", "certificates: no openssl to make one with");
+    };
+    let receivers = Receivers::start(&python, &site, &tls);
+    let test = |ca: &str| {
+        let (url, secret) = (format!("{}/standard", receivers.base), site.secret_file());
+        let toml = format!("[[webhooks]]\nname = \"ops\"\nurl = {url:?}\nsecret_file = {secret:?}\n{ca}");
+        std::fs::write(site.path("hooks.toml"), toml).unwrap();
+        let mut command = flowshift();
+        let output = command.args(["webhook", "test", "--config"]).arg(site.path("hooks.toml")).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = test(&format!("ca_file = {root:?}\n"));
+    assert_eq!((code, said.as_str()), (Some(0), "ok     ops: answered 204\n"));
+    let (code, said) = test("");
+    assert!(code == Some(1) && said.contains("certificate"), "{code:?} {said}");
 }

@@ -17,7 +17,9 @@ use crate::config::{SecretSource, Webhook};
 use crate::metrics::Metrics;
 use crate::stage::correlate::{Deliveries, Outlet, Printer};
 use crate::stage::rules::Rules;
-use crate::webhook::{Deliverer, Endpoint, Gate, KeyStore, Map, Options, Places, SubnetPlace, Switches};
+use crate::webhook::{
+    Deliverer, Endpoint, Gate, HttpTransport, KeyStore, Map, Options, Places, SubnetPlace, Switches, WallClock,
+};
 
 /// Events waiting for the deliverer.
 const QUEUE: usize = 256;
@@ -122,12 +124,28 @@ fn keys(webhook: &Webhook) -> anyhow::Result<KeyStore> {
     read.with_context(|| format!("secret of webhook {}", webhook.name))
 }
 
+/// The transport of a webhook that others cannot share.
+fn transport(webhook: &Webhook) -> anyhow::Result<Arc<HttpTransport>> {
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).with_context(|| format!("ca_file of webhook {}: {}", webhook.name, path.display()))
+    };
+    let pem = webhook.ca_file.as_ref().map(read).transpose()?;
+    let tls = webhook.url.scheme() == "https";
+    let transport = HttpTransport::special(WallClock::system(), tls, pem.as_deref(), webhook.allow_link_local);
+    Ok(Arc::new(transport.with_context(|| format!("webhook {}", webhook.name))?))
+}
+
 /// The endpoint of a configured webhook.
 ///
 /// # Errors
-/// Its secret is missing, or its address forbidden.
+/// Its secret is missing, its address forbidden, or its certificates cannot be read.
 pub fn endpoint(webhook: &Webhook) -> anyhow::Result<Endpoint> {
-    let endpoint = Endpoint::new(&webhook.name, webhook.url.as_str(), keys(webhook)?)?;
+    let (name, url, keys) = (&webhook.name, webhook.url.as_str(), keys(webhook)?);
+    let endpoint = if webhook.ca_file.is_some() || webhook.allow_link_local {
+        Endpoint::special(name, url, keys, webhook.allow_link_local, transport(webhook)?)?
+    } else {
+        Endpoint::new(name, url, keys)?
+    };
     let endpoint = endpoint.with_timeout(webhook.timeout)?.with_max_age(webhook.max_age)?.with_muted(webhook.muted);
     Ok(endpoint
         .with_filter(webhook.filter.clone())
@@ -155,7 +173,25 @@ mod tests {
             link: None,
             min_interval: std::time::Duration::ZERO,
             retry: Schedule::default(),
+            ca_file: None,
+            allow_link_local: false,
         }
+    }
+
+    #[test]
+    fn a_link_local_receiver_is_refused_unless_it_is_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n").unwrap();
+        let url = "http://169.254.10.1/hook".parse().unwrap();
+        let refused = Webhook { url, ..webhook(&file) };
+        assert!(endpoint(&refused).unwrap_err().to_string().contains("link-local"));
+        let allowed = Webhook { allow_link_local: true, ..refused };
+        assert!(endpoint(&allowed).is_ok());
+        let proved = Webhook { ca_file: Some(file), allow_link_local: false, ..allowed.clone() };
+        assert!(format!("{:#}", endpoint(&proved).unwrap_err()).contains("no certificate in the text"));
+        let missing = Webhook { ca_file: Some("none".into()), ..allowed };
+        assert!(format!("{:#}", endpoint(&missing).unwrap_err()).contains("ca_file of webhook ops: none"));
     }
 
     /// Workers that only aggregate did not start without secrets they never use.

@@ -59,6 +59,10 @@ pub struct Webhook {
     pub min_interval: Duration,
     /// When what failed is tried again.
     pub retry: Schedule,
+    /// Certificates that prove the receiver, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether it may be at a link-local address.
+    pub allow_link_local: bool,
 }
 
 impl fmt::Debug for Webhook {
@@ -188,6 +192,8 @@ impl Webhook {
             link: raw.link.clone(),
             min_interval: raw.min_interval.map_or(usual, Span::get),
             retry: retry.ok()?,
+            ca_file: raw.ca_file.clone(),
+            allow_link_local: raw.allow_link_local,
         };
         (problems.len() == before).then_some(checked)
     }

@@ -104,7 +104,7 @@ impl Deliverer {
         metrics: WebhookMetrics,
         options: Options,
     ) -> Result<Self, SendError> {
-        let needs_tls = endpoints.iter().any(|endpoint| endpoint.url.scheme() == "https");
+        let needs_tls = endpoints.iter().any(|endpoint| endpoint.own.is_none() && endpoint.url.scheme() == "https");
         let transport = Arc::new(HttpTransport::new(options.clock.clone(), needs_tls)?);
         Self::with_transport(endpoints, metrics, transport, options)
     }
@@ -193,7 +193,7 @@ impl Deliverer {
             let worker = Worker {
                 index,
                 endpoint: Arc::clone(endpoint),
-                transport: Arc::clone(&self.transport),
+                transport: Arc::clone(endpoint.own.as_ref().unwrap_or(&self.transport)),
                 metrics: self.metrics.clone(),
                 clock: self.options.clock.clone(),
                 gate: gate.clone(),
@@ -315,7 +315,10 @@ impl FanOut {
 /// [`SendError::Refused`] with what happened when the answer was not 2xx; [`SendError::Setup`] without an HTTP client.
 pub async fn send_once(endpoint: &Endpoint, delivery: &Delivery) -> Result<u16, SendError> {
     let clock = WallClock::system();
-    let transport = HttpTransport::new(clock.clone(), endpoint.url.scheme() == "https")?;
+    let transport: Arc<dyn Transport> = match &endpoint.own {
+        Some(own) => Arc::clone(own),
+        None => Arc::new(HttpTransport::new(clock.clone(), endpoint.url.scheme() == "https")?),
+    };
     let attempt = match request(endpoint, delivery, &Known { first: true, before: None }, clock.now_ms()).await {
         Ok(request) => Attempt::of(transport.post(request).await),
         Err(unsendable) => unsendable,

@@ -5,13 +5,14 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
 
 use super::address::{Forbidden, is_forbidden};
 use super::filter::Filter;
-use super::{Format, KeyStore, Schedule};
+use super::{Format, KeyStore, Schedule, Transport};
 
 /// Why an endpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,8 @@ pub struct Endpoint {
     pub(super) min_interval: Duration,
     pub(super) job: String,
     pub(super) link: Option<String>,
+    /// Instead of the one that all share.
+    pub(super) own: Option<Arc<dyn Transport>>,
 }
 
 /// A URL that may be posted to: absolute, http or https, without user name and password, not a forbidden address.
@@ -61,6 +64,19 @@ pub struct Endpoint {
 /// # Errors
 /// What is wrong, without the URL: it may hold a token.
 pub(super) fn usable_url(text: &str) -> Result<Url, String> {
+    let url = postable_url(text)?;
+    match address_of(&url).filter(|address| is_forbidden(*address)) {
+        Some(address) => Err(Forbidden(address).to_string()),
+        None => Ok(url),
+    }
+}
+
+/// The address that stands in place of a name.
+fn address_of(url: &Url) -> Option<IpAddr> {
+    url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok())
+}
+
+fn postable_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("scheme is not http or https".to_owned());
@@ -68,11 +84,8 @@ pub(super) fn usable_url(text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("user name or password in it".to_owned());
     }
-    let host = url.host_str().ok_or("no host")?;
-    if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>()
-        && is_forbidden(address)
-    {
-        return Err(Forbidden(address).to_string());
+    if url.host_str().is_none() {
+        return Err("no host".to_owned());
     }
     Ok(url)
 }
@@ -90,10 +103,33 @@ impl Endpoint {
             return Err(EndpointError::Name(name.to_owned()));
         }
         let url = usable_url(url).map_err(|why| EndpointError::Url { name: name.to_owned(), why })?;
-        Ok(Self {
+        Ok(Self::at(name, url, keys.into()))
+    }
+
+    /// An endpoint that may be link-local, reached by a transport of its own.
+    ///
+    /// # Errors
+    /// As [`Endpoint::new`], except for the address.
+    pub fn special(
+        name: &str,
+        url: &str,
+        keys: impl Into<KeyStore>,
+        allow_link_local: bool,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, EndpointError> {
+        // All but the address is checked as ever.
+        let mut endpoint = Self::new(name, "http://localhost/", keys)?;
+        let url = if allow_link_local { postable_url(url) } else { usable_url(url) };
+        endpoint.url = url.map_err(|why| EndpointError::Url { name: name.to_owned(), why })?;
+        endpoint.own = Some(transport);
+        Ok(endpoint)
+    }
+
+    fn at(name: &str, url: Url, keys: KeyStore) -> Self {
+        Self {
             name: name.to_owned(),
             url,
-            keys: keys.into(),
+            keys,
             timeout: Duration::from_secs(5),
             max_age: Duration::from_secs(24 * 3_600),
             schedule: Schedule::default(),
@@ -103,7 +139,8 @@ impl Endpoint {
             min_interval: Duration::ZERO,
             job: "flowshift".to_owned(),
             link: None,
-        })
+            own: None,
+        }
     }
 
     /// Sets the limit of one request, connecting included. It must stay below failover − renewal − 1 s of the engine, which

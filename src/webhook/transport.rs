@@ -12,7 +12,7 @@ use axum::http::header::RETRY_AFTER;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use reqwest::dns::Resolve;
-use reqwest::{Client, Url, redirect};
+use reqwest::{Certificate, Client, Url, redirect};
 
 use super::WallClock;
 use super::address::{Forbidden, Guarded, SystemResolver};
@@ -55,8 +55,25 @@ pub enum TransportError {
 
 /// The HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("webhook client cannot be set up: {0}")]
-pub struct TransportSetupError(reqwest::Error);
+pub enum TransportSetupError {
+    /// Of its TLS, mostly.
+    #[error("webhook client cannot be set up: {0}")]
+    Client(reqwest::Error),
+    /// What was given as certificates holds none.
+    #[error("webhook client cannot be set up: no certificate in the text")]
+    NoCertificate,
+}
+
+/// Who may prove a receiver's name.
+#[derive(Debug)]
+enum Trust {
+    /// The system's certificates.
+    System,
+    /// These alone.
+    Only(Vec<Certificate>),
+    /// No receiver has TLS.
+    Nobody,
+}
 
 /// Makes one POST.
 pub trait Transport: Send + Sync + fmt::Debug {
@@ -78,12 +95,42 @@ impl HttpTransport {
     /// # Errors
     /// When TLS is needed and the system has no certificates.
     pub fn new(clock: WallClock, needs_tls: bool) -> Result<Self, TransportSetupError> {
-        Self::with_resolver(clock, needs_tls, SystemResolver)
+        let trust = if needs_tls { Trust::System } else { Trust::Nobody };
+        Self::with_resolver(clock, &trust, Guarded(SystemResolver))
+    }
+
+    /// A client for one receiver of its own kind: proved by the certificates in `ca_pem` alone, if given, and allowed to
+    /// call link-local addresses, if `allow_link_local`.
+    ///
+    /// # Errors
+    /// The text holds no certificate, or TLS is needed and the system has none.
+    pub fn special(
+        clock: WallClock,
+        needs_tls: bool,
+        ca_pem: Option<&[u8]>,
+        allow_link_local: bool,
+    ) -> Result<Self, TransportSetupError> {
+        let trust = match ca_pem {
+            Some(pem) => {
+                let roots = Certificate::from_pem_bundle(pem).map_err(TransportSetupError::Client)?;
+                if roots.is_empty() {
+                    return Err(TransportSetupError::NoCertificate);
+                }
+                Trust::Only(roots)
+            }
+            None if needs_tls => Trust::System,
+            None => Trust::Nobody,
+        };
+        if allow_link_local {
+            Self::with_resolver(clock, &trust, SystemResolver)
+        } else {
+            Self::with_resolver(clock, &trust, Guarded(SystemResolver))
+        }
     }
 
     fn with_resolver(
         clock: WallClock,
-        needs_tls: bool,
+        trust: &Trust,
         resolver: impl Resolve + 'static,
     ) -> Result<Self, TransportSetupError> {
         // Fails when a provider is installed already, which is as good.
@@ -95,11 +142,13 @@ impl HttpTransport {
             .referer(false)
             // A proxy would resolve names itself, past the guard.
             .no_proxy()
-            .dns_resolver(Guarded(resolver));
-        if !needs_tls {
-            builder = builder.tls_certs_only([]);
-        }
-        Ok(Self { client: builder.build().map_err(TransportSetupError)?, clock })
+            .dns_resolver(resolver);
+        builder = match trust {
+            Trust::System => builder,
+            Trust::Nobody => builder.tls_certs_only([]),
+            Trust::Only(roots) => builder.tls_certs_only(roots.iter().cloned()),
+        };
+        Ok(Self { client: builder.build().map_err(TransportSetupError::Client)?, clock })
     }
 }
 
@@ -183,7 +232,7 @@ mod tests {
 
     async fn post_to(name: &str, address: &str) -> Result<Reply, TransportError> {
         let resolver = Fixed(address.parse().unwrap());
-        let transport = HttpTransport::with_resolver(WallClock::system(), false, resolver).unwrap();
+        let transport = HttpTransport::with_resolver(WallClock::system(), &Trust::Nobody, Guarded(resolver)).unwrap();
         let url = Url::parse(&format!("http://{name}/")).unwrap();
         let timeout = Duration::from_secs(5);
         transport.post(Request { url, headers: HeaderMap::new(), body: Bytes::new(), timeout }).await
@@ -193,6 +242,26 @@ mod tests {
     async fn a_name_that_resolves_to_the_metadata_service_is_not_called() {
         let forbidden = Forbidden("169.254.169.254".parse().unwrap());
         assert_eq!(post_to("innocent.test", "169.254.169.254:0").await, Err(TransportError::Forbidden(forbidden)));
+    }
+
+    /// The unspecified address is forbidden like a link-local one, and nobody can be harmed by calling it.
+    #[tokio::test]
+    async fn a_forbidden_address_is_called_only_where_it_is_allowed() {
+        let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let url = Url::parse(&format!("http://receiver.test:{port}/")).unwrap();
+        let request = Request { url, headers: HeaderMap::new(), body: Bytes::new(), timeout: Duration::from_secs(5) };
+        let resolver = Fixed("0.0.0.0:0".parse().unwrap());
+        let allowed = HttpTransport::with_resolver(WallClock::system(), &Trust::Nobody, resolver).unwrap();
+        let result = allowed.post(request).await;
+        assert!(matches!(&result, Err(TransportError::Unreachable(why)) if why.contains("refused")), "{result:?}");
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_refused() {
+        for text in [&b""[..], b"certificate"] {
+            let made = HttpTransport::special(WallClock::system(), true, Some(text), false);
+            assert!(matches!(made, Err(TransportSetupError::NoCertificate)), "{made:?}");
+        }
     }
 
     #[tokio::test]

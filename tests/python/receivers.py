@@ -1,8 +1,8 @@
 """Receivers of every webhook format that know nothing of flowshift: libraries and published schemas judge what comes.
 
-Usage: receivers.py OUT SECRET_FILE ROUTING_KEY SCHEMAS
+Usage: receivers.py OUT SECRET_FILE ROUTING_KEY SCHEMAS [CERTIFICATE KEY]
 
-Prints {"port": N} as its first line, then serves 127.0.0.1:N until its standard input ends. The first part of the path is the
+With a certificate it serves TLS. Prints {"port": N} as its first line, then serves 127.0.0.1:N until its standard input ends. The first part of the path is the
 format, the second, if any, what becomes of the first requests: `bad` answers 500, 429, 302, nothing, a reset and 503 before it
 takes what comes; `gone` answers 410 to the first. One JSON line in OUT per request:
 {"path", "id", "problem", "answer", "headers", "body"}; `answer` is 0 where there was none. What does not fit is answered 400.
@@ -10,6 +10,7 @@ takes what comes; `gone` answers 410 to the first. One JSON line in OUT per requ
 
 import json
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -26,7 +27,7 @@ BAD = [500, 429, 302, "hang", "reset", 503]
 
 
 def main() -> None:
-    out_path, secret_path, routing_key, schemas = sys.argv[1:]
+    out_path, secret_path, routing_key, schemas, *tls = sys.argv[1:]
     with open(secret_path, encoding="utf-8") as file:
         webhooks = [Webhook(line.strip()) for line in file if line.strip()]
 
@@ -114,6 +115,10 @@ def main() -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     server.handle_error = lambda *_: None
     print(json.dumps({"port": server.server_address[1]}), flush=True)

@@ -56,6 +56,11 @@ pub struct WebhookSettings {
     pub min_interval: Option<Span>,
     /// Waits before the second, third, .. attempt, each give or take a tenth; the last one repeats.
     pub retry: Vec<Span>,
+    /// File with the certificates (PEM) that prove this receiver, instead of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Whether it may be at a link-local address. Metadata services are there, which hand out credentials to whoever asks.
+    pub allow_link_local: bool,
     /// How long one request may take; at most `engine.failover` - `engine.renewal` - 1 s.
     pub timeout: Span,
     /// A delivery that failed for this long is given up, and counted.
@@ -79,6 +84,8 @@ impl Default for WebhookSettings {
             azs: Vec::new(),
             link: None,
             min_interval: None,
+            ca_file: None,
+            allow_link_local: false,
             retry: [5, 30, 120, 600, 1_800].map(Span::secs).to_vec(),
             timeout: Span::secs(5),
             max_age: Span::secs(24 * 3600),
