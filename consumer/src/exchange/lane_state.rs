@@ -141,6 +141,11 @@ impl LaneState {
     pub fn apply_part(&mut self, part: &BatchPart, arrived_ms: i64) -> Result<Applied, ApplyError> {
         let resolved = arrived_ms <= self.accept_until_ms;
         let known = self.sources.get_mut(&part.source);
+        // A copy that lands late. An epoch that is among what was lost is not known to be a new one.
+        let over = |s: &Entry| s.gone && (part.epoch <= s.epoch || s.epoch == 0 && self.forgive_unknown);
+        if known.as_deref().is_some_and(over) {
+            return Ok(Applied::Repeat);
+        }
         let verdict = Entry::judge(known.as_deref(), part, resolved, self.forgive_unknown)?;
         if verdict == Verdict::Repeat {
             return Ok(Applied::Repeat);
@@ -153,7 +158,7 @@ impl LaneState {
         if part.epoch > entry.epoch {
             // It was taken for ended, or is read once more: its row was taken away and made again.
             self.lows.take(kinds, entry);
-            entry.ended = false;
+            (entry.ended, entry.gone) = (false, false);
             self.lows.give(kinds, entry);
             entry.restart(part.epoch, 0);
         }
@@ -254,6 +259,7 @@ impl LaneState {
                     *slot = now;
                 }
             }
+            entry.ended &= !std::mem::take(&mut entry.gone);
             (entry.in_set, entry.named) = (true, true);
         }
         self.bury(control, arrived_ms, keep_ms);
@@ -273,10 +279,7 @@ impl LaneState {
         let mut losses = Vec::new();
         for (source, entry) in self.sources.iter_mut().filter(gone) {
             losses.push(Loss::End { source: source.clone(), epoch: entry.epoch, applied: entry.applied });
-            // What may still come of its epoch is a repeat, also when the epoch is among what was lost.
-            let unknown = entry.epoch == 0 && self.forgive_unknown;
-            entry.restart(if unknown { u64::MAX } else { entry.epoch }, u64::MAX);
-            (entry.ended, entry.ended_ms) = (true, arrived_ms);
+            (entry.ended, entry.ended_ms, entry.gone) = (true, arrived_ms, true);
         }
         self.gaps += losses.len() as u64;
         losses

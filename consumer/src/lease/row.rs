@@ -105,6 +105,8 @@ pub struct LeaseRow {
     pub data: [i64; 4],
     /// Status by kind.
     pub status: [Status; 4],
+    /// The kinds for which the row itself says that the source is out; in one without a status, none.
+    pub said_out: [bool; 4],
     /// Whether the status was taken over from the parents after their ends.
     pub heir: bool,
     /// Floors by kind.
@@ -190,6 +192,7 @@ impl LeaseRow {
                 Some(code) => Status::from_code(code),
                 None => Status::initial(kind),
             }),
+            said_out: attribute::STATUS.map(|name| item.number(name) == Some(i64::from(Status::Idle.code()))),
             heir: item.number(attribute::HEIR) == Some(1),
             floor: attribute::FLOOR.map(|name| item.number(name)),
             asked: item.number(attribute::ASKED).unwrap_or_default(),

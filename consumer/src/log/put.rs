@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Log, LogError};
@@ -13,6 +14,8 @@ use super::{Entry, Log, LogError};
 const MAX_RECORDS: usize = 500;
 /// Bytes of one PutRecords request: under the 5 MB that every region grants.
 const MAX_BYTES: usize = 4_500_000;
+/// A single request may take so many times the limit of [`put_all_within`].
+const REQUEST: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -40,7 +43,7 @@ pub async fn put_all(
     stop: &CancellationToken,
     between: impl FnMut(usize),
 ) -> Result<(), PutError> {
-    put_rest(log, stream, &mut entries, stop, between).await
+    put_rest(log, stream, &mut entries, stop, None, between).await
 }
 
 /// Takes out of `pending` what is acknowledged.
@@ -49,9 +52,10 @@ async fn put_rest(
     stream: &str,
     pending: &mut Vec<Entry>,
     stop: &CancellationToken,
+    limit: Option<Duration>,
     mut between: impl FnMut(usize),
 ) -> Result<(), PutError> {
-    let mut acknowledged = 0;
+    let (began, mut acknowledged) = (Instant::now(), 0);
     let mut pause = FIRST_PAUSE;
     while !pending.is_empty() {
         let request = first_request(pending);
@@ -76,6 +80,9 @@ async fn put_rest(
         let waits = !refused.is_empty();
         pending.splice(..request, refused);
         between(acknowledged);
+        if let Some(limit) = limit.filter(|limit| !pending.is_empty() && began.elapsed() >= *limit) {
+            return Err(PutError::Late(limit));
+        }
         if !waits {
             pause = FIRST_PAUSE;
             continue;
@@ -100,8 +107,9 @@ pub(crate) async fn put_all_within(
     stop: &CancellationToken,
     limit: Duration,
 ) -> Result<(), PutError> {
-    let put = put_rest(log, stream, entries, stop, |_| {});
-    tokio::time::timeout(limit, put).await.unwrap_or(Err(PutError::Late(limit)))
+    // A request under way is waited for: one that always takes longer would never come through.
+    let put = put_rest(log, stream, entries, stop, Some(limit), |_| {});
+    tokio::time::timeout(limit.saturating_mul(REQUEST), put).await.unwrap_or(Err(PutError::Late(limit)))
 }
 
 /// How many of the first entries fit one request; at least one.

@@ -70,16 +70,22 @@ async fn prepare(
         .remove(attribute::PENDING)
         .remove(attribute::PENDING_SUB_SEQUENCE)
         .remove(attribute::PENDING_STATE);
+    // Numbers begin anew: one of the last epoch must not be taken for one of this.
+    update = attribute::DATA.into_iter().fold(update, Update::remove);
     let mut condition = Condition::None;
     // A row that was claimed before says by itself where lanes stand, also when no cut followed.
     if row.epoch.is_none() {
         let parents = parents(task, row).await?;
         // Lanes stand there, also when the parents' state is not used, and where a parent ended before it had anything
         // to say above the floor it was given.
-        let ends = parents.iter().map(end).reduce(|a, b| a.min(&b));
+        let ends = parents.iter().map(end).filter(|end| *end != Watermarks::NONE).reduce(|a, b| a.min(&b));
         claim.floor.raise_all(&ends.unwrap_or(Watermarks::NONE));
         let id = SourceId { stream: task.context.stream.clone(), shard: task.context.shard.clone() };
-        let told_out = told_out(&*task.table, &task.state, &id).await?;
+        let mut told_out = told_out(&*task.table, &task.state, &id).await?;
+        // Written by a leader of an older version, which may be about to tell the lanes so.
+        if !row.heir {
+            row.said_out.iter().zip(&mut told_out).for_each(|(said, out)| *out |= said);
+        }
         let inherited = inherited(&parents).filter(|_| !row.heir).map(|status| out_where(status, told_out));
         let forgotten = task.epochs.has_spoken(task.lease.key()).await?;
         if let Some(status) = if forgotten { Some([Status::Idle; 4]) } else { inherited } {

@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub(super) named: bool,
     /// A parent has ended and handed its watermark on, which may be that nothing was seen.
     pub(super) heir: bool,
+    /// Over because a set no longer names it, not by its END: what comes of it is dropped until one names it again.
+    pub(super) gone: bool,
     pub(super) ended: bool,
     /// Which emission of the open batch is being applied.
     pub(super) open_emission: (u64, bool),

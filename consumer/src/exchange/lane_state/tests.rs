@@ -372,6 +372,10 @@ fn a_source_is_over_with_the_first_set_without_it_and_comes_back_in_a_new_epoch(
         assert!(matches!(&lost[..], [Loss::End { source: ended, .. }] if *ended == source(1)), "{lost:?}");
         assert_eq!(lane.watermarks().get(0), 50);
         assert_eq!(lane.apply_part(&batch(1, 2, 20), 0), Ok(Applied::Repeat));
+        // It was alive, and the set was wrong: what was dropped meanwhile is missing, and the lane says so.
+        let mut wrong = LaneState::decode(FeedKinds::new(1), &Bytes::from(lane.encode())).unwrap();
+        wrong.apply_control(&set(3, &[(1, Status::Live), (2, Status::Live)]), 7, 1_000);
+        assert_eq!(wrong.apply_part(&batch(1, 3, 30), 0).is_err(), !told_again);
         // Its row was taken away, and made again.
         assert_eq!(lane.apply_part(&BatchPart { epoch: 2, ..batch(1, 1, 60) }, 0), Ok(Applied::New));
         lane.apply_control(&set(3, &[(1, Status::Live), (2, Status::Live)]), 7, 1_000);

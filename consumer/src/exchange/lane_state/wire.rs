@@ -63,6 +63,8 @@ struct Source {
     named: bool,
     #[prost(bool, tag = "17")]
     heir: bool,
+    #[prost(bool, tag = "18")]
+    gone: bool,
 }
 
 impl Lane {
@@ -85,6 +87,7 @@ impl Lane {
             ended_ms: entry.ended_ms,
             named: entry.named,
             heir: entry.heir,
+            gone: entry.gone,
         });
         Self {
             control: state.control,
@@ -115,6 +118,7 @@ impl Lane {
                 ended_ms: s.ended_ms,
                 named: s.named,
                 heir: s.heir,
+                gone: s.gone,
             };
             (id, entry)
         });

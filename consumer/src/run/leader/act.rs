@@ -31,7 +31,10 @@ impl Leader {
         for (stream, rows) in tables {
             let elsewhere = count_elsewhere(tables, stream);
             let takers = Self::takers(members, stream, &elsewhere);
-            let unread = unread(rows);
+            let mut unread = unread(rows);
+            if self.is_input(stream) {
+                unread.extend(&self.unreadable);
+            }
             let rows: Vec<&LeaseRow> = rows.iter().filter(|row| is_open(row, &unread)).collect();
             let views: Vec<LeaseView> = rows.iter().map(|row| self.view(stream, row, members, &mut going)).collect();
             let timing = &self.parts.config.timing;

@@ -179,6 +179,7 @@ impl Leader {
             self.inherited = roster::published(&*self.parts.table, &self.parts.config).await?;
             (self.synced, self.published, self.counted) = (None, BTreeSet::new(), None);
             (self.asked_retention, self.told) = (None, false);
+            self.syncs.clear();
             self.term = term;
         }
         // A stream that cannot be listed, or takes no records, keeps no lease waiting, and no other stream.
@@ -255,6 +256,10 @@ impl Leader {
         Ok(())
     }
 
+    fn is_input(&self, stream: &str) -> bool {
+        self.parts.streams.first().is_some_and(|input| input == stream)
+    }
+
     fn state(&self) -> TableName {
         self.parts.config.tables.state()
     }
@@ -273,7 +278,7 @@ impl Leader {
             }
         }
         rows.sort_by(|a, b| a.shard.cmp(&b.shard));
-        if self.parts.streams.first().is_some_and(|input| input == stream) {
+        if self.is_input(stream) {
             self.unreadable = unreadable;
         }
         Ok(rows)

@@ -8,17 +8,21 @@
 //! reshard never skips a record.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 
 use super::{Leader, WRITES};
 use crate::lease::{Checkpoint, LeaseRow, attribute, new_row};
+use crate::log::LogError;
 use crate::run::control::heirs;
 use crate::run::missing::missing;
 use crate::run::{DriveError, StartPosition};
 use crate::shard::{Shard, ShardId};
 use crate::table::{Condition, Item, TableError, TableName, Update, Value};
 
+/// How long a pass waits for a list of shards: no lease should wait for it.
+const LISTING: Duration = Duration::from_secs(5);
 /// A hole seen this often in a row is one; a reshard in progress may look like one for a moment.
 const HOLE_PASSES: u32 = 3;
 
@@ -69,7 +73,9 @@ impl Leader {
         if !(due || hole || !childless.is_subset(&known.childless)) {
             return Ok(None);
         }
-        let shards = self.parts.log.shards(stream).await?;
+        let listing = tokio::time::timeout(LISTING, self.parts.log.shards(stream)).await;
+        let late = |_| Err(LogError::Unavailable(format!("shards not listed within {LISTING:?}")));
+        let shards = listing.unwrap_or_else(late)?;
         known.listed = shards.iter().map(|shard| shard.id.clone()).collect();
         known.whole = false;
         self.make_rows(stream, &shards, rows).await?;
@@ -81,7 +87,10 @@ impl Leader {
 
     async fn make_rows(&self, stream: &str, shards: &[Shard], rows: &mut Vec<LeaseRow>) -> Result<(), DriveError> {
         let table = self.parts.config.tables.leases(stream);
-        let known: BTreeSet<ShardId> = rows.iter().map(|row| row.shard.clone()).collect();
+        let mut known: BTreeSet<ShardId> = rows.iter().map(|row| row.shard.clone()).collect();
+        if self.is_input(stream) {
+            known.extend(self.unreadable.iter().cloned());
+        }
         let mut missing = missing(shards, &known);
         while !missing.is_empty() {
             // A generation at a time: no row is made before its parents' rows are there.

@@ -136,3 +136,23 @@ async fn the_child_of_a_parent_that_cannot_be_read_is_not_settled() {
     fleet.tick().await;
     assert!(fleet.rows().await[2].heir);
 }
+
+/// One look could not read its consumed parent, or somebody moved the parent's checkpoint back: it left the set, and lanes
+/// dropped all that came of it from there on.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_was_named_stays_in_the_set_whatever_its_parents_show_later() {
+    let mut fleet = split(Status::Live, |row| row).await;
+    fleet.tick().await;
+    let committed = fleet.control.committed.clone();
+    let mut rows = fleet.rows().await;
+    rows[0].checkpoint = Checkpoint::TrimHorizon;
+    let set = fleet.control.set(&rows, &BTreeSet::new());
+    let named = |set: &SourceSet| set.keys().any(|id| id.shard.as_str().ends_with('2'));
+    assert!(committed.is_some_and(|control| named(&control.sources)) && named(&set), "{set:?}");
+    // Nor does its parent's status speak for a child whose own row cannot be read.
+    let child = rows.remove(2).shard;
+    rows[0].checkpoint = Checkpoint::ShardEnd;
+    rows[0].status = [Status::Idle; 4];
+    let set = fleet.control.set(&rows, &BTreeSet::from([child.clone()]));
+    assert_eq!(set.iter().find(|(id, _)| id.shard == child).map(|(_, status)| status[0]), Some(Status::Live));
+}
