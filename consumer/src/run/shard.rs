@@ -82,7 +82,8 @@ impl Shard {
         let mut seen = Some(Instant::now());
         loop {
             let name = self.context.stream.name.as_str();
-            let acquired = AssertUnwindSafe(self.acquire(seen.take())).catch_unwind().await;
+            let (again, since) = (seen.is_none(), seen.take());
+            let acquired = AssertUnwindSafe(self.acquire(since)).catch_unwind().await;
             let task = match acquired.unwrap_or(Err(DriveError::Panicked)) {
                 Ok(task) => task,
                 Err(e @ DriveError::Panicked) => {
@@ -94,7 +95,10 @@ impl Shard {
                     return Exit::Lost;
                 }
             };
-            self.metrics.acquired(name, task.lease.key());
+            if !again {
+                // Not when it is tried again: a shard that stops at the same place each time makes no progress.
+                self.metrics.acquired(name, task.lease.key());
+            }
             let keeper = AbortOnDrop(self.renewals.spawn(Arc::clone(&task.lease).keep()));
             // A panic in a stage is a failure of this shard alone, and must not leave a lease that nobody drives.
             let driven = AssertUnwindSafe(self.role.drive(&task)).catch_unwind().await;

@@ -14,13 +14,13 @@ async fn a_leader_assigns_leases_although_the_exchange_refuses_every_put() {
     let mut world = World::new();
     world.refuse_puts(true);
     let owned = async |world: &World| world.row(EXCHANGE).await.owner.is_some();
-    let given_again = async |world: &World| {
+    let given_again = async |world: &World, _: &prometheus::Registry| {
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(owned(world).await, "by its first pass");
         for _ in 0..3 {
             world.write(EXCHANGE, Update::new().remove(attribute::OWNER)).await;
             assert!(!owned(world).await);
-            // A pass that puts for 20 s, a pause, and the assignment of the next.
+            // A pass that puts in vain, a pause, and the assignment of the next.
             tokio::time::sleep(Duration::from_secs(30)).await;
             assert!(owned(world).await, "the leader waits for the exchange");
         }

@@ -1,7 +1,10 @@
 //! State that does not belong to its checkpoint, or cannot be read: the policy decides, and says so.
 
+use std::time::Duration;
+
 use flowshift_consumer::resolve;
 use flowshift_consumer::run::StateMismatch;
+use prometheus::Registry;
 
 use crate::world::{EXCHANGE, INPUT, World, counted};
 
@@ -30,6 +33,25 @@ async fn a_checkpoint_moved_by_another_program_stops_the_shard_and_changes_nothi
     assert_eq!((after.checkpoint, after.manifest), (before.checkpoint, before.manifest));
     assert!(counted(&registry, "test_shard_restarts_total", &[EXCHANGE]) > 0.0);
     assert_eq!(counted(&registry, "test_state_discards_total", &[]), 0.0);
+}
+
+/// Each try made it young again, so that no alert on its age could fire.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_stops_at_the_same_place_again_and_again_makes_no_progress() {
+    let mut world = World::new();
+    world.put(1..=10).await;
+    world.work(StateMismatch::Fail).await;
+    world.move_checkpoint(EXCHANGE, "1").await;
+    world
+        .work_while(async |_: &World, registry: &Registry| {
+            tokio::time::sleep(Duration::from_secs(400)).await;
+            assert!(counted(registry, "test_shard_restarts_total", &[EXCHANGE]) > 10.0);
+            for age in ["test_progress_age_seconds", "test_checkpoint_age_seconds"] {
+                let age = counted(registry, age, &[EXCHANGE]);
+                assert!(age > 300.0, "{age}");
+            }
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

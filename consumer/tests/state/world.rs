@@ -99,7 +99,7 @@ impl World {
     /// A worker that is killed as soon as the input's row is as it should be: nothing is settled or given away.
     pub(crate) async fn work_and_die(&mut self, when: impl Fn(&LeaseRow) -> bool) {
         let row = async |world: &Self| inspect::rows(&*world.table, &Self::tables(), INPUT).await.unwrap().pop();
-        let shown = async |world: &Self| {
+        let shown = async |world: &Self, _: &Registry| {
             while !row(world).await.as_ref().is_some_and(&when) {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -108,9 +108,9 @@ impl World {
     }
 
     /// A worker that is killed when this is done.
-    pub(crate) async fn work_while(&mut self, meanwhile: impl AsyncFnOnce(&Self)) {
+    pub(crate) async fn work_while(&mut self, meanwhile: impl AsyncFnOnce(&Self, &Registry)) {
         let process = self.start(|_| {}, Copy::default());
-        meanwhile(self).await;
+        meanwhile(self, &process.registry).await;
         process.dead.cancel();
         process.running.abort();
     }
@@ -210,12 +210,12 @@ impl World {
     }
 }
 
-/// The value of a counter with these label values, or 0.
+/// The value of a counter or a gauge with these label values, or 0.
 pub(crate) fn counted(registry: &Registry, name: &str, labels: &[&str]) -> f64 {
     let families = registry.gather();
     let metrics = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
     let has = |metric: &&prometheus::proto::Metric| {
         labels.iter().all(|value| metric.get_label().iter().any(|label| label.value() == *value))
     };
-    metrics.filter(has).map(|metric| metric.get_counter().get_value()).sum()
+    metrics.filter(has).map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
 }
