@@ -84,16 +84,16 @@ pub(crate) enum DriveError {
     Stage(#[from] crate::stage::StageError),
     #[error(
         "state of {stream} shard {shard} belongs to checkpoint {state}, the row stands at {row}: another program moved \
-         it; state_mismatch = \"discard\" goes on at {row} without the state"
+         it; `leases resolve state` goes on at {row} without the state"
     )]
     StateMismatch { stream: String, shard: crate::shard::ShardId, state: String, row: String },
     #[error(
         "batch {n} of {stream} shard {shard} was cut up to {cut}, the row's pending checkpoint is {row}: another program \
-         wrote it; state_mismatch = \"discard\" goes on without the state, behind the cut"
+         wrote it; `leases resolve state` goes on without the state, behind the cut"
     )]
     ForeignPending { stream: String, shard: crate::shard::ShardId, n: u64, cut: String, row: String },
     #[error(
-        "state of {stream} shard {shard} at checkpoint {checkpoint}: {source}; state_mismatch = \"discard\" goes on \
+        "state of {stream} shard {shard} at checkpoint {checkpoint}: {source}; `leases resolve state` goes on \
          without the state"
     )]
     StateUnreadable {
