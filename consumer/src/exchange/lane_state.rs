@@ -123,7 +123,7 @@ impl LaneState {
     pub fn forgive(&mut self) {
         self.blind = true;
         self.forgive_unknown = true;
-        self.sources.values_mut().filter(|s| !s.ended).for_each(|s| s.forgive = true);
+        self.sources.values_mut().filter(|s| !s.ended || s.gone).for_each(|s| s.forgive = true);
     }
 
     /// Accepts every gap in records that arrived up to a moment, epoch milliseconds by the stream's clock. Closes

@@ -213,6 +213,11 @@ impl LeaseRow {
 }
 
 impl LeaseRow {
+    /// Whether an engine of ours has had the row: its parents had ended by then.
+    pub fn is_begun(&self) -> bool {
+        self.epoch.is_some() || self.manifest.is_some()
+    }
+
     /// The operator's decision that no commit rests on yet.
     pub fn pending_resolution(&self) -> Option<Resolution> {
         self.resolution.filter(|r| r.number > self.resolved)

@@ -189,7 +189,8 @@ impl SourceControl {
         let before = self.committed.iter().flat_map(|control| &control.sources);
         let mut set: SourceSet =
             before.filter(|(id, _)| unreadable.contains(&id.shard)).map(|(id, s)| (id.clone(), s.clone())).collect();
-        for (parent, child) in without_row(rows).filter(|(_, child)| !unreadable.contains(child)) {
+        let kept: BTreeSet<ShardId> = set.keys().map(|id| id.shard.clone()).collect();
+        for (parent, child) in without_row(rows).filter(|(_, child)| !kept.contains(child)) {
             let id = SourceId { stream: self.stream.clone(), shard: child };
             let status = set.entry(id).or_insert_with(|| vec![Status::Live; kinds]);
             for (status, of_parent) in status.iter_mut().zip(parent.status) {
@@ -197,18 +198,22 @@ impl SourceControl {
             }
         }
         let consumed = consumed(rows);
-        let named = |row: &LeaseRow| {
-            self.committed.as_ref().is_some_and(|control| control.sources.contains_key(&self.source(row)))
-        };
+        let named = |row: &LeaseRow| self.committed.as_ref().and_then(|control| control.sources.get(&self.source(row)));
         // Lanes take who is not in it for ended: who was in it stays until its row says so, whatever its parents show.
         let begun = open(rows).filter(|row| {
-            if named(row) {
+            if named(row).is_some() {
                 return true;
             }
             let mut parents = row.parents.iter().filter_map(|parent| consumed.get(parent)).peekable();
             parents.peek().is_none() || parents.any(|consumed| *consumed)
         });
-        set.extend(begun.map(|row| (self.source(row), row.status[..kinds].to_vec())));
+        // What a child counts as cannot be said anew while a parent cannot be read.
+        let unknown = |row: &LeaseRow| !heirs::is_settled(row) && row.parents.iter().any(|p| unreadable.contains(p));
+        let status = |row: &LeaseRow| match named(row).filter(|_| unknown(row)) {
+            Some(before) => before.clone(),
+            None => row.status[..kinds].to_vec(),
+        };
+        set.extend(begun.map(|row| (self.source(row), status(row))));
         set
     }
 

@@ -28,17 +28,18 @@ impl SourceControl {
         if asking.is_empty() {
             return Ok(());
         }
-        let rows = self.read().await?;
+        let (rows, hidden) = self.read().await?;
         // After the look, too: what another leader has committed may have told the lanes not to wait any more.
         if self.latest().await? != self.committed {
             return self.begin().await;
         }
         // After the look: a row that was deleted before it is noted.
         let passed = passed::read(&*self.table, &self.state).await?;
-        let floors: Vec<i64> = (0..kinds).map(|kind| floor(&rows, kind, passed[kind])).collect();
+        let floors: Vec<Option<i64>> = (0..kinds).map(|kind| floor(&rows, kind, passed[kind], hidden)).collect();
         let back = asking.into_iter().filter_map(|(shard, kind)| Some((rows.get(shard)?, kind)));
         let back = back.filter(|(row, _)| !has_ended(row));
-        all(back.map(|(row, kind)| self.floor_for(row, kind, floors[kind]).boxed()).collect()).await
+        let back = back.filter_map(|(row, kind)| Some(self.floor_for(row, kind, floors[kind]?).boxed()));
+        all(back.collect()).await
     }
 
     /// Whether every lane was told that the source asks.
@@ -47,10 +48,13 @@ impl SourceControl {
         status.and_then(|status| status.get(kind)) == Some(&Status::Return)
     }
 
-    async fn read(&self) -> Result<BTreeMap<ShardId, LeaseRow>, DriveError> {
+    /// All rows, and whether there are some that cannot be read.
+    async fn read(&self) -> Result<(BTreeMap<ShardId, LeaseRow>, bool), DriveError> {
         let items = self.table.scan(&self.leases).await?;
-        let rows: Vec<LeaseRow> = items.iter().filter_map(|item| LeaseRow::read(item).ok().flatten()).collect();
-        Ok(self.as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect())
+        let read: Vec<_> = items.iter().map(LeaseRow::read).collect();
+        let hidden = read.iter().any(Result::is_err);
+        let rows: Vec<LeaseRow> = read.into_iter().filter_map(|row| row.ok().flatten()).collect();
+        Ok((self.as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect(), hidden))
     }
 
     /// Whoever asks cuts nothing until it is answered. One that was let back since the look, by another leader, and
@@ -78,13 +82,14 @@ impl SourceControl {
     }
 }
 
-/// Where sources of a kind come back that are not live now; `passed` is how far those went whose rows are gone.
-pub(super) fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, passed: Option<i64>) -> i64 {
+/// Where sources of a kind come back that are not live now; `passed` is how far those went whose rows are gone. None when
+/// that hangs on a row that cannot be read.
+pub(super) fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, passed: Option<i64>, hidden: bool) -> Option<i64> {
     let waits = |row: &&LeaseRow| row.status[kind] == Status::Live && !has_ended(row);
     let live = rows.values().filter(waits).filter_map(|row| mark(rows, row, kind)).min();
     // With nobody live, the lanes have closed up to the last that was; which one it was is not known any more.
     let furthest = || rows.values().filter_map(|row| mark(rows, row, kind)).max().max(passed).unwrap_or(i64::MIN);
-    live.unwrap_or_else(furthest)
+    live.or_else(|| (!hidden).then(furthest))
 }
 
 /// The watermark lanes have of a source: its last cut's, its floor, or, before its first cut, where the parents that

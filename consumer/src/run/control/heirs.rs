@@ -35,7 +35,7 @@ pub(crate) fn out_where(status: [Status; 4], out: [bool; 4]) -> [Status; 4] {
 }
 
 /// Whether the status of the row is its own.
-fn is_settled(row: &LeaseRow) -> bool {
+pub(super) fn is_settled(row: &LeaseRow) -> bool {
     row.heir || row.epoch.is_some()
 }
 

@@ -29,10 +29,11 @@ impl SourceControl {
     /// Puts out the sources that are idle at their tip, or stuck.
     pub(super) async fn judge(&mut self, rows: &[LeaseRow]) -> Result<(), DriveError> {
         let mut out = Vec::new();
-        // Nobody reads a shard before its parents' end; they hold lanes back for it.
+        // Nobody begins a shard before its parents' end; they hold lanes back for it.
         let consumed = consumed(rows);
-        let read =
-            |row: &&LeaseRow| row.parents.iter().filter_map(|parent| consumed.get(parent)).all(|consumed| *consumed);
+        let read = |row: &&LeaseRow| {
+            row.is_begun() || row.parents.iter().filter_map(|parent| consumed.get(parent)).all(|consumed| *consumed)
+        };
         for row in open(rows).filter(read) {
             out.extend(self.idle(row).into_iter().map(|kind| (row, kind)));
         }

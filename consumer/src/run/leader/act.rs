@@ -183,10 +183,11 @@ fn unread(rows: &[LeaseRow]) -> BTreeSet<&ShardId> {
     rows.iter().filter(|row| row.checkpoint != Checkpoint::ShardEnd).map(|row| &row.shard).collect()
 }
 
-/// Whether the shard can be read now: not consumed, and every parent with a row is. A parent without a row is gone and
-/// blocks nothing.
+/// Whether the shard can be read now: not consumed, and begun, or every parent with a row is consumed. A parent without a
+/// row is gone and blocks nothing; nor does one that somebody opened again, or whose row can no longer be read.
 fn is_open(row: &LeaseRow, unread: &BTreeSet<&ShardId>) -> bool {
-    unread.contains(&row.shard) && !row.parents.iter().any(|parent| unread.contains(parent))
+    let waits = || !row.is_begun() && row.parents.iter().any(|parent| unread.contains(parent));
+    unread.contains(&row.shard) && !waits()
 }
 
 /// Leases that each worker has of the other streams.

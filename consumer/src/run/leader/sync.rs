@@ -22,7 +22,7 @@ use crate::shard::{Shard, ShardId};
 use crate::table::{Condition, Item, TableError, TableName, Update, Value};
 
 /// How long a pass waits for a list of shards: no lease should wait for it.
-const LISTING: Duration = Duration::from_secs(5);
+const LISTING: Duration = Duration::from_secs(10);
 /// A hole seen this often in a row is one; a reshard in progress may look like one for a moment.
 const HOLE_PASSES: u32 = 3;
 
@@ -132,7 +132,7 @@ impl Leader {
         let start = match self.parts.starts.get(stream) {
             _ if !parents.is_empty() => inherited_start(&parents),
             // Its parents came and went while nobody looked.
-            _ if !shard.parents.is_empty() && rows.iter().any(is_begun) => None,
+            _ if !shard.parents.is_empty() && rows.iter().any(is_read) => None,
             None | Some(StartPosition::TrimHorizon) => None,
             Some(StartPosition::Latest) => Some(now),
             Some(StartPosition::AtTimestamp(ms)) => Some(*ms),
@@ -167,8 +167,8 @@ impl Leader {
 }
 
 /// Whether anybody has read the shard.
-fn is_begun(row: &LeaseRow) -> bool {
-    row.epoch.is_some() || row.manifest.is_some() || matches!(row.checkpoint, Checkpoint::At(_) | Checkpoint::ShardEnd)
+fn is_read(row: &LeaseRow) -> bool {
+    row.is_begun() || matches!(row.checkpoint, Checkpoint::At(_) | Checkpoint::ShardEnd)
 }
 
 /// Where a shard starts whose parents have rows: with them, if nobody has read them, else at its oldest record.

@@ -94,14 +94,14 @@ async fn no_floor_is_made_of_the_child_of_a_source_that_is_out_at_its_end() {
     let fleet = split(Status::Idle, |row| row).await;
     let mut rows: BTreeMap<ShardId, LeaseRow> =
         fleet.control.as_they_count(&fleet.rows().await).iter().map(|row| (row.shard.clone(), row.clone())).collect();
-    assert_eq!(back::floor(&rows, 0, None), 1, "of the source that counts");
+    assert_eq!(back::floor(&rows, 0, None, true), Some(1), "of the source that counts");
     // Its END is cut and not settled.
     let parent = rows.values_mut().next().unwrap();
     parent.checkpoint = Checkpoint::TrimHorizon;
     parent.cut.as_mut().unwrap().end = true;
     let rows: Vec<LeaseRow> = rows.into_values().map(|row| LeaseRow { heir: false, ..row }).collect();
     let rows = fleet.control.as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect();
-    assert_eq!(back::floor(&rows, 0, None), 1);
+    assert_eq!(back::floor(&rows, 0, None, true), Some(1));
 }
 
 /// A leader of an older version named it by what its row said when it was made, and lanes went on: it counted again
@@ -149,10 +149,57 @@ async fn a_child_that_was_named_stays_in_the_set_whatever_its_parents_show_later
     let set = fleet.control.set(&rows, &BTreeSet::new());
     let named = |set: &SourceSet| set.keys().any(|id| id.shard.as_str().ends_with('2'));
     assert!(committed.is_some_and(|control| named(&control.sources)) && named(&set), "{set:?}");
+    // First named by the very set that no longer names its parent, it may have a row that cannot be read.
+    let mut young = split(Status::Live, |row| row).await;
+    let mut first = young.rows().await;
+    let unreadable = BTreeSet::from([first.remove(2).shard]);
+    young.control.tick(&first, &unreadable, &CancellationToken::new()).await.unwrap();
+    assert!(young.control.committed.as_ref().is_some_and(|control| named(&control.sources)));
+    // A parent that cannot be read says nothing new of it.
+    let unread = BTreeSet::from([rows[0].shard.clone()]);
+    let set = fleet.control.set(&rows[1..], &unread);
+    assert_eq!(set.values().last().map(|status| status[0]), Some(Status::Live));
     // Nor does its parent's status speak for a child whose own row cannot be read.
     let child = rows.remove(2).shard;
     rows[0].checkpoint = Checkpoint::ShardEnd;
     rows[0].status = [Status::Idle; 4];
     let set = fleet.control.set(&rows, &BTreeSet::from([child.clone()]));
     assert_eq!(set.iter().find(|(id, _)| id.shard == child).map(|(_, status)| status[0]), Some(Status::Live));
+}
+
+/// Those of whom nothing is known may have gone further than anybody else.
+#[tokio::test(start_paused = true)]
+async fn with_nobody_live_no_floor_is_given_while_a_row_cannot_be_read() {
+    let returns = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
+    let mut fleet = Fleet::new(2, |_, row| returns(row)).await;
+    let mut broken = new_row(
+        &Shard { id: ShardId::new("shardId-000000000009"), parents: vec![], range: HashRange::ALL, closed: false },
+        &Checkpoint::TrimHorizon,
+        0,
+    );
+    broken.set(attribute::CHECKPOINT, Value::string("nowhere"));
+    fleet.meter.put(&fleet.leases, broken, Condition::None).await.unwrap();
+    let rows: Vec<LeaseRow> = {
+        let items = fleet.meter.inner().scan(&fleet.leases).await.unwrap();
+        items.iter().filter_map(|item| LeaseRow::read(item).ok().flatten()).collect()
+    };
+    fleet.control.tick(&rows, &BTreeSet::new(), &CancellationToken::new()).await.unwrap();
+    let name = "shardId-000000000009";
+    fleet.meter.delete(&fleet.leases, name, Condition::None).await.unwrap();
+    assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Return));
+    fleet.tick().await;
+    assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Live));
+}
+
+/// Somebody moved its parent's checkpoint back, and its own owner died: lanes waited for it without an end.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_was_begun_is_stuck_in_the_end_although_its_parent_is_open_again() {
+    let mut fleet = split(Status::Live, |row| row.with(attribute::EPOCH, Value::number(1))).await;
+    fleet.tick().await;
+    let open = Update::new().set(attribute::CHECKPOINT, Value::string("TRIM_HORIZON"));
+    fleet.meter.update(&fleet.leases, "shardId-000000000000", open, Condition::None).await.unwrap();
+    fleet.tick().await;
+    tokio::time::sleep(Duration::from_secs(601)).await;
+    fleet.tick().await;
+    assert_eq!(fleet.rows().await[2].status[0], Status::Idle);
 }
