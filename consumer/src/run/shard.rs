@@ -30,7 +30,7 @@ use crate::table::Table;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Ends a task with its scope.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

@@ -20,7 +20,7 @@ use super::map_driver::Exchange;
 use super::retention::Retentions;
 use super::role::{self, MapRole, ReduceRole, Role, StageRole};
 use super::runner::{Runner, StreamState};
-use super::shard::Renewals;
+use super::shard::{AbortOnDrop, Renewals};
 use super::{Reading, StartPosition, WorkerConfig, foreign};
 use crate::clock::WallClock;
 use crate::commit::Snapshot;
@@ -312,14 +312,15 @@ impl Worker {
         let lock = Lock::new(self.config.clone(), Arc::clone(&renewals.table), self.metrics.clone(), named);
         let leader =
             Leader::new(self.leader_parts(), self.control().await?, self.skip_control(), lock.standing(), standby);
-        let leader = tokio::spawn(leader.run(leading.clone()));
-        let locking = renewals.spawn(lock.run(leading.clone()));
+        // Whoever drops this future ends them, too: nobody leads, and beats, for a worker that is no more.
+        let leader = AbortOnDrop(tokio::spawn(leader.run(leading.clone())));
+        let locking = AbortOnDrop(renewals.spawn(lock.run(leading.clone())));
         let beating = beat(Arc::clone(&renewals.table), self.config.clone(), roles, leave.clone(), leading.clone());
-        let beating = renewals.spawn(beating);
+        let beating = AbortOnDrop(renewals.spawn(beating));
         Runner::new(&self, renewals, streams).run(&leave).await;
         leading.cancel();
-        for task in [leader, locking, beating] {
-            if let Err(e) = task.await {
+        for mut task in [leader, locking, beating] {
+            if let Err(e) = (&mut task.0).await {
                 tracing::error!(error = %e, "background task failed");
             }
         }
