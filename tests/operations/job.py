@@ -5,7 +5,7 @@ Streams, tables and the consumer are made from streams.yaml, by calls past the p
 made to live through, and what is done with the calls (recorded.py).
 """
 
-import json, os, pathlib, subprocess, time, urllib.error, urllib.request
+import itertools, json, os, pathlib, subprocess, time, urllib.error, urllib.request
 
 from proxy import Proxy
 from template import Stack
@@ -51,6 +51,8 @@ class Job:
 
     def __init__(self, flowshift, folder):
         self.flowshift, self.folder, self.running, self.seen, self.left = flowshift, pathlib.Path(folder), {}, {}, []
+        # Commands of operators run side by side: one must not find the file of another half written.
+        self.number = itertools.count()
         (self.folder / "topology.yaml").write_text(TOPOLOGY)
 
     def open(self):
@@ -91,7 +93,7 @@ class Job:
         """Settings file of a component, with proxies of its own."""
         seen = self.seen.setdefault(component, set())
         proxies = {name: Proxy(self.services[name], seen).address for name in ("kinesis", "dynamodb")}
-        file = self.folder / f"{component}-{len(self.running)}.toml"
+        file = self.folder / f"{component}-{next(self.number)}.toml"
         file.write_text(SETTINGS.format(**proxies, topology=self.folder / "topology.yaml", fetch=fetch))
         return file
 

@@ -21,9 +21,13 @@ def say(*command):
 
 
 def network():
-    """A bridge that pods are put on; what they reach listens on its address."""
+    """A bridge that pods are put on; what they reach listens on its address.
+
+    Its hardware address is set: else it is the lowest of its ports', changes when that pod leaves, and all others talk
+    to the old one for up to a minute.
+    """
     say("ip", "link", "set", "lo", "up")
-    say("ip", "link", "add", BRIDGE, "type", "bridge")
+    say("ip", "link", "add", BRIDGE, "address", "02:00:00:00:00:01", "type", "bridge")
     say("ip", "address", "add", f"{GATEWAY}/16", "dev", BRIDGE)
     say("ip", "link", "set", BRIDGE, "up")
 
