@@ -71,5 +71,7 @@ pub const START: &str = "fs_start";
 /// When the shard was last read to its tip, as committed: the owner's wall clock, epoch milliseconds. Hours of
 /// difference between two clocks are allowed for.
 pub const SEEN: &str = "fs_seen";
+/// Why the owner could not go on from its commit, for people; a commit, or a read up to the tip, takes it away.
+pub const TROUBLE: &str = "fs_trouble";
 /// The owner as this engine last wrote it: another owner was put there by another program.
 pub const ASSIGNED: &str = "fs_owner";

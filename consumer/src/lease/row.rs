@@ -132,6 +132,8 @@ pub struct LeaseRow {
     pub children: Vec<ShardId>,
     /// When the shard was last read to its tip, up to the checkpoint or before it, epoch milliseconds.
     pub seen_ms: Option<i64>,
+    /// Why its owner stopped and tries again, as it said itself; none: it goes on.
+    pub trouble: Option<String>,
 }
 
 impl LeaseRow {
@@ -208,6 +210,7 @@ impl LeaseRow {
             assigned: item.string(attribute::ASSIGNED).map(str::to_owned),
             children: item.strings(attribute::CHILDREN).into_iter().map(ShardId::new).collect(),
             seen_ms: item.number(attribute::SEEN),
+            trouble: item.string(attribute::TROUBLE).map(str::to_owned),
         }))
     }
 }

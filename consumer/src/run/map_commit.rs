@@ -95,7 +95,8 @@ impl<M: Mapper> MapRun<'_, M> {
             .set(attribute::CHECKPOINT, Value::string(checkpoint.to_string()))
             .set(attribute::SUB_SEQUENCE, Value::number(sub_sequence))
             .set(attribute::SWITCHES, Value::number(0))
-            .set(attribute::MANIFEST, Value::B(manifest.encode_bytes())))
+            .set(attribute::MANIFEST, Value::B(manifest.encode_bytes()))
+            .remove(attribute::TROUBLE))
     }
 
     /// Every batch so far is emitted: moves the checkpoint behind the last one, without a cut pending.

@@ -20,14 +20,35 @@ use super::task::{FirstRead, ShardTask};
 use super::{DriveError, Exit, Reading, WorkerConfig};
 use crate::clock::WallClock;
 use crate::commit::{Chunks, Epochs, Snapshots};
-use crate::lease::{HeldLease, LeasePlace};
+use crate::lease::{HeldLease, LeasePlace, attribute};
 use crate::log::Log;
 use crate::metrics::EngineMetrics;
 use crate::stage::ShardContext;
-use crate::table::Table;
+use crate::table::{Condition, Table, Update, Value};
 
 /// The longest pause before a failed shard is tried again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Characters of a trouble that its row keeps.
+const TOLD: usize = 300;
+
+/// Says in the row why its shard stopped, for whoever looks at it from outside. Not what passes by itself: a table or a
+/// stream that does not answer.
+async fn tell(lease: &HeldLease, error: &DriveError) {
+    use DriveError::{Lease, Log, Put, Table};
+    if matches!(error, Lease(_) | Log(_) | Put(_) | Table(_)) {
+        return;
+    }
+    let text: String = error.to_string().chars().take(TOLD).collect();
+    // The same at each try: then the row needs no write.
+    if lease.row().await.is_ok_and(|row| row.trouble.as_ref() == Some(&text)) {
+        return;
+    }
+    let update = Update::new().set(attribute::TROUBLE, Value::string(text));
+    if let Err(error) = lease.write(update, Condition::None).await {
+        tracing::debug!(lease = lease.key(), %error, "why it stopped is in the log alone");
+    }
+}
 
 /// Ends a task with its scope.
 pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<()>);
@@ -112,6 +133,11 @@ impl Shard {
                 Err(e) => {
                     tracing::error!(stream = name, shard = %self.context.shard, error = %e, "shard stopped, trying again from its commit");
                     self.metrics.restarted(name);
+                    tokio::select! {
+                        biased;
+                        () = self.stop.cancelled() => return Exit::Lost,
+                        () = tell(&task.lease, &e) => {}
+                    }
                 }
             }
             tokio::select! {

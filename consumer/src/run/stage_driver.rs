@@ -212,7 +212,7 @@ impl<'a> StageRun<'a> {
         if self.told_tip.is_some_and(|at| at.elapsed() < every) {
             return Ok(());
         }
-        let update = self.task.with_tip(Update::new(), self.tip);
+        let update = self.task.with_tip(Update::new().remove(attribute::TROUBLE), self.tip);
         self.task.lease.write(update, Condition::None).await?;
         self.told_tip = Some(Instant::now());
         Ok(())
@@ -255,7 +255,8 @@ impl<'a> StageRun<'a> {
             // As every checkpoint of KCL does; what an application left pending would outlive it here.
             .remove(attribute::PENDING)
             .remove(attribute::PENDING_SUB_SEQUENCE)
-            .remove(attribute::PENDING_STATE);
+            .remove(attribute::PENDING_STATE)
+            .remove(attribute::TROUBLE);
         for (name, mark) in attribute::REACHED.into_iter().zip(reached.iter().flat_map(Watermarks::as_slice)) {
             update = if *mark == i64::MIN { update.remove(name) } else { update.set(name, Value::number(*mark)) };
         }

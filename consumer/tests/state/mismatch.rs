@@ -54,6 +54,34 @@ async fn a_shard_that_stops_at_the_same_place_again_and_again_makes_no_progress(
         .await;
 }
 
+/// From outside a shard that stopped looked like one that goes on.
+#[tokio::test(start_paused = true)]
+async fn the_row_says_why_its_shard_stopped_until_it_goes_on() {
+    let mut world = World::new();
+    world.put(1..=10).await;
+    world.work(StateMismatch::Fail).await;
+    let good = world.row(EXCHANGE).await;
+    assert_eq!(good.trouble, None);
+    world.move_checkpoint(EXCHANGE, "1").await;
+    world.work(StateMismatch::Fail).await;
+    let told = world.row(EXCHANGE).await.trouble.unwrap();
+    assert!(told.contains("belongs to checkpoint") && told.contains("leases resolve state"), "{told}");
+    assert_eq!(world.row(INPUT).await.trouble, None);
+    world.move_checkpoint(EXCHANGE, &good.checkpoint.to_string()).await;
+    world.put(11..=12).await;
+    world.work(StateMismatch::Fail).await;
+    assert_eq!(world.row(EXCHANGE).await.trouble, None);
+    // Of a source as well, whose commits are others.
+    let good = world.row(INPUT).await.checkpoint.to_string();
+    world.move_checkpoint(INPUT, "1").await;
+    world.work(StateMismatch::Fail).await;
+    assert!(world.row(INPUT).await.trouble.is_some());
+    world.move_checkpoint(INPUT, &good).await;
+    world.put(13..=14).await;
+    world.work(StateMismatch::Fail).await;
+    assert_eq!(world.row(INPUT).await.trouble, None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn discarding_a_lanes_state_is_counted_told_to_the_lane_and_what_follows_is_counted_once() {
     let mut world = World::new();
