@@ -193,6 +193,10 @@ fn a_shard_that_stopped_at_a_gap_goes_on_once_the_gap_is_resolved() {
         lease[of].clone()
     };
     let stopped_at = exchange("checkpoint");
+    let why = tools::until("the list says why", || exchange("stopped").as_str().map(str::to_owned));
+    assert!(why.contains("batches") && exchange("shard_state") == "stopped", "{why}");
+    let table = text(&site.command(&["leases", "list"]).stdout);
+    assert!(table.contains(&format!("flowshift-exchange/shardId-000000000000: {why}")), "{table}");
 
     let planned = site.command(&gaps);
     assert_eq!(planned.status.code(), Some(64));
@@ -206,6 +210,7 @@ fn a_shard_that_stopped_at_a_gap_goes_on_once_the_gap_is_resolved() {
         let passed = program.metric("flowshift_lane_losses_total", &["reason=\"gap\""]) > 0.0;
         (passed && exchange("checkpoint") != stopped_at).then_some(())
     });
+    assert_eq!(exchange("stopped"), Value::Null, "it goes on");
     program.finish();
 }
 

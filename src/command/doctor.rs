@@ -34,7 +34,7 @@ async fn report(args: &Doctor) -> Result<Report, Failure> {
     }
     if args.data_dir.is_some() {
         let store = Store::open(args.data_dir.clone(), &args.settings).await?;
-        let patient = Patient::embedded(store.config.clone(), args.role, store.clients.clone());
+        let patient = Patient::embedded(store.config.clone(), args.role, store.clients.clone(), store.stopped);
         let report = watched(&patient, args).await;
         store.close().await;
         return Ok(report);

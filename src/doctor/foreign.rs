@@ -1,7 +1,7 @@
-//! Workers of another program on our lease tables: flowshift does not start beside a live one.
+//! Who is at work on our lease tables: another program, beside which flowshift does not start, or workers of this job.
 //!
-//! As at a start, life is a counter that moves. A start watches for `engine.foreign_watch`; here it is watched for a
-//! few seconds only, and what did not move by then is said to be open.
+//! As at a start, life is a counter that moves. A start watches other programs for `engine.foreign_watch`; here it is watched
+//! for a few seconds only, and what did not move by then is said to be open. Read next: [`super::renewal`] (our own workers).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,11 +14,16 @@ use flowshift_consumer::table::aws::DynamoTable;
 use flowshift_consumer::table::{Table, TableError};
 use tokio::time::Instant;
 
+use super::renewal::{Look, Watch};
 use super::{Finding, Patient};
 use crate::app;
 
 /// KCL renews every third of its failover time, 3.3 s by default.
 const WATCH: Duration = Duration::from_secs(5);
+/// Beyond the time in which a live worker of ours moves.
+const GRACE: Duration = Duration::from_secs(1);
+/// The longest watch: a check has 15 s.
+const LONGEST: Duration = Duration::from_secs(12);
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -35,8 +40,8 @@ struct Foreign {
 #[derive(Debug, Default)]
 struct Seen {
     foreign: Vec<Foreign>,
-    /// Workers of this job that are listed.
-    ours: usize,
+    /// Workers of this job and what they hold.
+    ours: Look,
     /// Rows that cannot be read, with the reason.
     broken: Vec<(String, String)>,
 }
@@ -53,7 +58,8 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
     let streams = &patient.config.streams;
     let streams = [&streams.flows, &streams.exchange, &streams.evidence];
     let began = Instant::now();
-    let mut before = BTreeMap::new();
+    let (mut before, mut watch) = (BTreeMap::new(), Watch::default());
+    let span = WATCH.max(patient.config.engine.renewal.get() + GRACE).min(LONGEST);
     loop {
         let seen = match look(&table, &tables, &streams).await {
             Ok(seen) => seen,
@@ -63,8 +69,15 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
             }
         };
         let moved = moved(&mut before, &seen.foreign);
-        if moved.is_some() || seen.foreign.is_empty() || began.elapsed() >= WATCH {
-            return verdict(&seen, moved.as_ref(), patient.config.engine.foreign_watch.get());
+        // Nobody can live in a folder that is ours.
+        let renewed = watch.saw(seen.ours.clone()) || patient.stopped;
+        let over = began.elapsed() >= span;
+        if moved.is_some() || over || renewed && seen.foreign.is_empty() {
+            let mut findings = verdict(&seen, moved.as_ref(), patient.config.engine.foreign_watch.get());
+            if !patient.stopped {
+                findings.extend(watch.verdict(began.elapsed()));
+            }
+            return findings;
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -77,7 +90,8 @@ async fn look(table: &DynamoTable, tables: &Tables, streams: &[&String]) -> anyh
         other => other.context("the list of workers")?,
     };
     let ours: BTreeSet<&String> = workers.beats.keys().collect();
-    let mut seen = Seen { ours: workers.beats.values().filter(|beat| beat.is_some()).count(), ..Seen::default() };
+    let mut seen = Seen::default();
+    seen.ours.workers(&workers);
     for stream in streams {
         let leases = tables.leases(stream);
         let items = match table.scan(&leases).await {
@@ -93,10 +107,12 @@ async fn look(table: &DynamoTable, tables: &Tables, streams: &[&String]) -> anyh
                     continue;
                 }
             };
-            if let Some(owner) = row.owner.filter(|owner| Some(owner) != row.assigned.as_ref() && !ours.contains(owner))
-            {
-                let shard = row.shard.to_string();
+            let foreign = |owner: &&String| Some(*owner) != row.assigned.as_ref() && !ours.contains(owner);
+            if let Some(owner) = row.owner.as_ref().filter(foreign) {
+                let (shard, owner) = (row.shard.to_string(), owner.clone());
                 seen.foreign.push(Foreign { table: leases.name.clone(), shard, owner, counter: row.counter });
+            } else {
+                seen.ours.row(&leases.name, &row);
             }
         }
     }
@@ -136,7 +152,7 @@ fn verdict(seen: &Seen, moved: Option<&Foreign>, foreign_watch: Duration) -> Vec
                 foreign_watch.as_secs()
             ),
         ),
-        (None, None) => Finding::ok("", format!("none of another program; {} of this job listed", seen.ours)),
+        (None, None) => Finding::ok("", "none of another program"),
     });
     findings
 }

@@ -16,6 +16,7 @@ mod listen;
 mod part;
 mod patient;
 mod permission;
+mod renewal;
 mod run;
 mod sample;
 mod settings;

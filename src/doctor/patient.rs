@@ -35,6 +35,8 @@ pub struct Patient {
     pub(super) clients: Clients,
     /// The services are inside a flowshift: no identity, no region.
     pub(super) embedded: bool,
+    /// It is certain that no worker lives: the data folder is in nobody's use.
+    pub(super) stopped: bool,
     /// What the clients were made of; none for embedded services.
     pub(super) shared: Option<SdkConfig>,
     credentials: OnceCell<Result<Credentials, String>>,
@@ -45,12 +47,20 @@ impl Patient {
     pub async fn on_aws(config: Config, part: Part) -> Self {
         let shared = aws::load(&config.aws).await;
         let clients = Clients::of(&shared, &shared, &config.aws);
-        Self { config, part, clients, embedded: false, shared: Some(shared), credentials: OnceCell::new() }
+        Self {
+            config,
+            part,
+            clients,
+            embedded: false,
+            stopped: false,
+            shared: Some(shared),
+            credentials: OnceCell::new(),
+        }
     }
 
-    /// A job on the services inside a flowshift.
-    pub fn embedded(config: Config, part: Part, clients: Clients) -> Self {
-        Self { config, part, clients, embedded: true, shared: None, credentials: OnceCell::new() }
+    /// A job on the services inside a flowshift; `stopped`: of a data folder that nobody runs.
+    pub fn embedded(config: Config, part: Part, clients: Clients, stopped: bool) -> Self {
+        Self { config, part, clients, embedded: true, stopped, shared: None, credentials: OnceCell::new() }
     }
 
     /// The region in force; none when there is none, or the services are embedded.

@@ -222,6 +222,36 @@ fn a_worker_of_another_program_that_is_at_work() {
     report.names(&["workers"], "kcl-worker-7 of another program is at work", "stop that application");
 }
 
+/// Their rows and beats stand for ever, and were counted as a job in order.
+#[test]
+fn a_job_whose_workers_are_all_dead() {
+    let aws = Aws::complete();
+    let item = json!({
+        "leaseKey": { "S": "shardId-000000000000" }, "leaseOwner": { "S": "pod-1" }, "fs_owner": { "S": "pod-1" },
+        "leaseCounter": { "N": "41" }, "checkpoint": { "S": "TRIM_HORIZON" }, "fs_epoch": { "N": "1" },
+    });
+    assert_eq!(aws.dynamodb("PutItem", &json!({ "TableName": "flowshift-flows-leases", "Item": item })).status, 200);
+    let mut job = Job::on(&aws);
+    job.settings.push_str("[engine]\nrenewal = \"500ms\"\n");
+    let report = job.report(&[]);
+    assert_eq!(report.code, Some(0), "a worker that starts mends it: {:#}", report.json);
+    let warning = report.of_level("warning").into_iter().find(|warning| warning["check"] == "workers").unwrap();
+    assert!(
+        warning["what"].as_str().unwrap().contains("no worker renews its 1 held leases (owner pod-1)"),
+        "{warning}"
+    );
+
+    let listed = job.command(&["leases", "list"], &[]);
+    let text = String::from_utf8(listed.stdout).unwrap();
+    let line = text.lines().find(|line| line.starts_with("flowshift-flows")).unwrap();
+    assert!(line.contains("not renewed") && !line.contains("live"), "{text}");
+    assert!(text.lines().last().unwrap().starts_with("no worker renews these leases: 1 are held"), "{text}");
+    let listed = job.command(&["leases", "list"], &["--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert!(json["problem"].as_str().unwrap().starts_with("no worker renews"), "{json}");
+    assert_eq!((&json["leases"][0]["live"], &json["leases"][0]["shard_state"]), (&json!(false), &json!("not renewed")));
+}
+
 #[test]
 fn a_port_that_is_held_and_settings_that_cannot_be_read() {
     let aws = Aws::complete();

@@ -68,9 +68,14 @@ impl Job {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
+        self.command(&["doctor"], arguments)
+    }
+
+    /// Another command of the same job.
+    fn command(&self, name: &[&str], arguments: &[&str]) -> Output {
         std::fs::write(self.path("flowshift.toml"), &self.settings).unwrap();
         let mut command = flowshift();
-        command.current_dir(self.folder.path()).args(["doctor", "--config", "flowshift.toml"]).args(arguments);
+        command.current_dir(self.folder.path()).args(name).args(["--config", "flowshift.toml"]).args(arguments);
         clean(&mut command, &self.path("none"));
         command.envs(self.env.iter().map(|(name, value)| (*name, value))).output().unwrap()
     }

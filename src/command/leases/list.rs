@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use flowshift_consumer::clock::WallClock;
-use flowshift_consumer::exchange::Status;
 use flowshift_consumer::inspect::{self, InspectError};
 use flowshift_consumer::lease::{Checkpoint, LeaseRow};
 use flowshift_consumer::table::TableError;
@@ -13,14 +12,49 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::look::{Lease, leases};
+use super::status::{Kind, Known, Lag, lag, nobody, status, stopped};
 use super::watch::{Sign, Signs, watch};
 use crate::cli::LeasesList;
 use crate::command::store::Store;
-use crate::command::text_table::{Cell, Tone, bytes, colours, render, span};
+use crate::command::text_table::{Cell, Tone, bytes, colours, paint, render, span};
 use crate::command::{Failure, print_line};
 
-/// Bytes by (stream, shard).
-type Sizes = BTreeMap<(String, String), u64>;
+/// Bytes of committed state by (stream, shard), or why its parts cannot be named.
+type Sizes = BTreeMap<(String, String), Result<u64, String>>;
+
+/// What is shown of the leases, beside the leases.
+struct Seen<'a> {
+    store: &'a Store,
+    signs: Signs,
+    sizes: Sizes,
+    known: Known,
+    now_ms: i64,
+}
+
+impl Seen<'_> {
+    fn kind(&self, lease: &Lease) -> Kind {
+        let streams = &self.store.config.streams;
+        match &lease.stream {
+            stream if *stream == streams.flows => Kind::Flows,
+            stream if *stream == streams.exchange => Kind::Exchange,
+            _ => Kind::Evidence,
+        }
+    }
+
+    fn size(&self, lease: &Lease) -> Option<&Result<u64, String>> {
+        self.sizes.get(&(lease.stream.clone(), lease.shard.clone()))
+    }
+
+    /// Why the shard stands still, where that is known.
+    fn stopped(&self, lease: &Lease, row: &LeaseRow) -> Option<String> {
+        let problem = self.size(lease).and_then(|size| size.as_ref().err());
+        stopped(row, problem.map(String::as_str))
+    }
+
+    fn sign(&self, lease: &Lease) -> Option<&Sign> {
+        lease.holder().and_then(|owner| self.signs.get(owner))
+    }
+}
 
 /// Directories read at once.
 const READS: usize = 16;
@@ -41,10 +75,13 @@ pub(super) async fn run(store: &Store, args: &LeasesList) -> Result<(), Failure>
         other => other.context("the leader's lock cannot be read")?.leader,
     };
     let sizes = state_bytes(store, &streams, &found).await?;
-    let now_ms = WallClock::system().now_ms();
+    let known = Known::of(store, &found).await;
+    let seen = Seen { store, signs, sizes, known, now_ms: WallClock::system().now_ms() };
+    let problem = nobody(&found, &seen.signs);
     if args.json {
-        let leases: Vec<Value> = found.iter().map(|lease| lease_json(lease, &signs, &sizes, now_ms)).collect();
-        let all = json!({"job": store.config.job.as_str(), "leader": leader, "leases": leases});
+        let leases: Vec<Value> = found.iter().map(|lease| lease_json(lease, &seen)).collect();
+        let job = store.config.job.as_str();
+        let all = json!({"job": job, "leader": leader, "problem": problem, "leases": leases});
         print_line(&serde_json::to_string_pretty(&all).map_err(Failure::start)?);
         return Ok(());
     }
@@ -68,11 +105,18 @@ pub(super) async fn run(store: &Store, args: &LeasesList) -> Result<(), Failure>
         "STATUS",
         "LAG",
     ];
-    let input = &store.config.streams.flows;
-    let rows: Vec<Vec<Cell>> =
-        found.iter().map(|lease| cells(lease, lease.stream == *input, &signs, &sizes, now_ms)).collect();
+    let rows: Vec<Vec<Cell>> = found.iter().map(|lease| cells(lease, &seen)).collect();
     print_line(&render(&HEADINGS, &rows, colours()));
-    print_line(&summary(&found, &signs, leader.as_deref()));
+    for lease in &found {
+        if let Some(why) = lease.row.as_ref().ok().and_then(|row| seen.stopped(lease, row)) {
+            let line = format!("{}/{}: {why}", lease.stream, lease.shard);
+            print_line(&paint(&Cell::toned(line, Tone::Bad), colours()));
+        }
+    }
+    print_line(&summary(&found, &seen.signs, leader.as_deref()));
+    if let Some(problem) = problem {
+        print_line(&paint(&Cell::toned(problem, Tone::Bad), colours()));
+    }
     Ok(())
 }
 
@@ -89,7 +133,7 @@ fn summary(found: &[Lease], signs: &Signs, leader: Option<&str>) -> String {
     )
 }
 
-fn cells(lease: &Lease, input: bool, signs: &Signs, sizes: &Sizes, now_ms: i64) -> Vec<Cell> {
+fn cells(lease: &Lease, seen: &Seen<'_>) -> Vec<Cell> {
     let mut cells = vec![Cell::plain(&lease.stream), Cell::plain(&lease.shard)];
     let row = match &lease.row {
         Ok(row) => row,
@@ -102,7 +146,7 @@ fn cells(lease: &Lease, input: bool, signs: &Signs, sizes: &Sizes, now_ms: i64) 
         (Some(next), Some(old)) => format!("{old} -> {next}"),
         (owner, _) => owner.clone().unwrap_or_default(),
     };
-    let (beat, tone) = beat(lease, signs);
+    let (beat, tone) = beat(seen.sign(lease));
     cells.push(Cell::toned(owner, tone));
     cells.push(Cell::toned(beat, tone));
     cells.push(Cell::plain(row.counter.to_string()));
@@ -110,16 +154,23 @@ fn cells(lease: &Lease, input: bool, signs: &Signs, sizes: &Sizes, now_ms: i64) 
     cells.push(Cell::plain(row.pending.as_ref().map(|p| short(&p.to_string())).unwrap_or_default()));
     cells.push(Cell::plain(row.epoch.map(|epoch| epoch.to_string()).unwrap_or_default()));
     cells.push(Cell::plain(row.cut.as_ref().map(|cut| cut.n.to_string()).unwrap_or_default()));
-    cells.push(Cell::plain(size_of(sizes, lease).map(bytes).unwrap_or_default()));
-    let status = status(lease, row, input);
-    let tone = if status == "live" || status == "-" { Tone::Plain } else { Tone::Warn };
+    cells.push(match seen.size(lease) {
+        Some(Err(_)) => Cell::toned("unreadable", Tone::Bad),
+        size => Cell::plain(size.and_then(|size| size.as_ref().ok()).map(|size| bytes(*size)).unwrap_or_default()),
+    });
+    let why = seen.stopped(lease, row);
+    let (status, tone) = status(lease, row, seen.kind(lease), why.as_deref(), &seen.signs, &seen.known);
     cells.push(Cell::toned(status, tone));
-    cells.push(Cell::plain(lag(row, now_ms).map_or(String::new(), |lag| lag.map_or("tip".into(), span))));
+    cells.push(Cell::plain(match lag(row, seen.kind(lease), &seen.known, seen.now_ms) {
+        None => String::new(),
+        Some(Lag::Tip) => "tip".to_owned(),
+        Some(Lag::Behind(seconds)) => span(seconds),
+    }));
     cells
 }
 
-fn beat(lease: &Lease, signs: &Signs) -> (String, Tone) {
-    match lease.holder().and_then(|owner| signs.get(owner)) {
+fn beat(sign: Option<&Sign>) -> (String, Tone) {
+    match sign {
         Some(Sign::Live(age)) => (format!("{} ago", span(age.as_secs_f64())), Tone::Good),
         Some(Sign::Silent(span_)) => (format!("none in {}", span(span_.as_secs_f64())), Tone::Bad),
         Some(Sign::Stopped) => ("stopped".into(), Tone::Dim),
@@ -138,7 +189,7 @@ fn short(checkpoint: &str) -> String {
     }
 }
 
-/// Committed state before compression, by (stream, shard); a directory that cannot be read leaves its shard out.
+/// Committed state before compression, by (stream, shard); or why its directory cannot be read.
 async fn state_bytes(store: &Store, streams: &[String], found: &[Lease]) -> Result<Sizes, Failure> {
     let mut sizes = Sizes::new();
     for stream in streams {
@@ -153,55 +204,25 @@ async fn state_bytes(store: &Store, streams: &[String], found: &[Lease]) -> Resu
             .map(|row| async move { (row, inspect::row_parts(table, tables, id, row).await) })
             .buffer_unordered(READS);
         for (row, parts) in read.collect::<Vec<_>>().await {
-            match parts {
-                Ok(parts) => {
-                    let bytes = parts.iter().map(|part| part.length).sum();
-                    sizes.insert((stream.clone(), row.shard.to_string()), bytes);
-                }
-                Err(error) => eprintln!("flowshift: state of {stream}/{}: {error}", row.shard),
-            }
+            let bytes = parts.map(|parts| parts.iter().map(|part| part.length).sum::<u64>());
+            sizes.insert((stream.clone(), row.shard.to_string()), bytes.map_err(|error| error.to_string()));
         }
     }
     Ok(sizes)
 }
 
-fn size_of(sizes: &Sizes, lease: &Lease) -> Option<u64> {
-    sizes.get(&(lease.stream.clone(), lease.shard.clone())).copied()
-}
-
-fn status(lease: &Lease, row: &LeaseRow, input: bool) -> &'static str {
-    if row.checkpoint == Checkpoint::ShardEnd {
-        return if lease.children.is_empty() { "ended" } else { "resharded" };
-    }
-    if !input {
-        return "";
-    }
-    if row.cut.as_ref().is_some_and(|cut| cut.end && cut.children.is_empty()) {
-        return "input over";
-    }
-    match row.status[0] {
-        Status::Live => "live",
-        Status::Idle => "idle",
-        _ => "returning",
-    }
-}
-
-/// Seconds that event time of the input lies behind the clock; `Some(None)`: at the tip.
-fn lag(row: &LeaseRow, now_ms: i64) -> Option<Option<f64>> {
-    let cut = row.cut.as_ref().filter(|_| row.checkpoint != Checkpoint::ShardEnd)?;
-    if row.at_tip {
-        return Some(None);
-    }
-    let watermark = cut.watermarks.first().copied().filter(|ms| *ms != i64::MIN && *ms != i64::MAX)?;
-    Some(Some(now_ms.saturating_sub(watermark).max(0) as f64 / 1000.0))
-}
-
-fn lease_json(lease: &Lease, signs: &Signs, sizes: &Sizes, now_ms: i64) -> Value {
+fn lease_json(lease: &Lease, seen: &Seen<'_>) -> Value {
     let row = match &lease.row {
         Ok(row) => row,
         Err(problem) => return json!({"stream": lease.stream, "shard": lease.shard, "problem": problem}),
     };
-    let sign = lease.holder().and_then(|owner| signs.get(owner));
+    let (sign, kind) = (seen.sign(lease), seen.kind(lease));
+    let stopped = seen.stopped(lease, row);
+    let (state, _) = status(lease, row, kind, stopped.as_deref(), &seen.signs, &seen.known);
+    let lag = match lag(row, kind, &seen.known, seen.now_ms) {
+        Some(Lag::Behind(seconds)) => Some(seconds),
+        Some(Lag::Tip) | None => None,
+    };
     let live = match sign {
         Some(Sign::Live(_)) => Some(true),
         Some(Sign::Silent(_) | Sign::Stopped) => Some(false),
@@ -228,10 +249,12 @@ fn lease_json(lease: &Lease, signs: &Signs, sizes: &Sizes, now_ms: i64) -> Value
         "children": lease.children,
         "epoch": row.epoch,
         "cut": cut,
-        "state_bytes": size_of(sizes, lease),
+        "state_bytes": seen.size(lease).and_then(|size| size.as_ref().ok()),
+        "shard_state": state,
+        "stopped": stopped,
         "status": row.status.iter().map(|status| format!("{status:?}").to_lowercase()).collect::<Vec<_>>(),
         "at_tip": row.cut.as_ref().map(|_| row.at_tip),
-        "event_time_lag_s": lag(row, now_ms).flatten(),
+        "event_time_lag_s": lag,
         "resolution": row.resolution.map(|resolution| resolution.to_string()),
     })
 }

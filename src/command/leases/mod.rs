@@ -8,6 +8,7 @@ mod look;
 mod release;
 mod resolve;
 mod skip;
+mod status;
 mod watch;
 
 use super::Failure;
