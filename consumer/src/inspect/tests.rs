@@ -11,7 +11,7 @@ use crate::commit::{Fence, Saver};
 use crate::lease::{attribute, new_row};
 use crate::shard::{HashRange, Shard, ShardId};
 use crate::table::memory::MemoryTable;
-use crate::table::{Condition, Item, TableName, Update, Value};
+use crate::table::{Condition, Item, TableName, Value};
 
 /// Bytes that have nothing in common with those of another seed.
 fn noise(seed: u32, length: usize) -> Vec<u8> {
@@ -78,11 +78,10 @@ impl Overtaking {
 }
 
 #[async_trait::async_trait]
-impl Table for Overtaking {
-    async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
-        self.inner.ensure(table).await
+impl crate::table::around::Around for Overtaking {
+    fn inner(&self) -> &dyn Table {
+        &*self.inner
     }
-
     async fn get(&self, table: &TableName, key: &str) -> Result<Option<Item>, TableError> {
         let chunk = key.ends_with("/A/0") || key.ends_with("/B/0");
         let less = |left: u32| left.checked_sub(1);
@@ -92,28 +91,6 @@ impl Table for Overtaking {
             self.commit(parts).await;
         }
         self.inner.get(table, key).await
-    }
-
-    async fn put(&self, table: &TableName, item: Item, condition: Condition) -> Result<(), TableError> {
-        self.inner.put(table, item, condition).await
-    }
-
-    async fn update(
-        &self,
-        table: &TableName,
-        key: &str,
-        update: Update,
-        condition: Condition,
-    ) -> Result<(), TableError> {
-        self.inner.update(table, key, update, condition).await
-    }
-
-    async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
-        self.inner.delete(table, key, condition).await
-    }
-
-    async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
-        self.inner.scan(table).await
     }
 }
 

@@ -6,6 +6,8 @@
 //! [`aws::DynamoTable`] speaks to DynamoDB; [`memory::MemoryTable`] is the same rules in memory for simulations;
 //! [`metered::Metered`] says what calls on any of them cost.
 
+#[cfg(test)]
+pub(crate) mod around;
 pub mod aws;
 mod condition;
 pub mod memory;

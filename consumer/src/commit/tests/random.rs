@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::table::{Condition, Item, TableError, Update};
+use crate::table::{Condition, Item, TableError};
 
 /// A table that dies after some puts; what is put later is on its way and may land at any time.
 #[derive(Debug, Default)]
@@ -19,12 +19,9 @@ struct Mortal {
 }
 
 #[async_trait::async_trait]
-impl Table for Mortal {
-    async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
-        self.memory.ensure(table).await
-    }
-    async fn get(&self, table: &TableName, key: &str) -> Result<Option<Item>, TableError> {
-        self.memory.get(table, key).await
+impl crate::table::around::Around for Mortal {
+    fn inner(&self) -> &dyn Table {
+        &self.memory
     }
     async fn put(&self, table: &TableName, item: Item, condition: Condition) -> Result<(), TableError> {
         let alive = {
@@ -38,15 +35,6 @@ impl Table for Mortal {
         }
         self.late.lock().unwrap().push((item, condition));
         Err(TableError::Unavailable("no answer".into()))
-    }
-    async fn update(&self, t: &TableName, key: &str, update: Update, condition: Condition) -> Result<(), TableError> {
-        self.memory.update(t, key, update, condition).await
-    }
-    async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
-        self.memory.delete(table, key, condition).await
-    }
-    async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
-        self.memory.scan(table).await
     }
 }
 

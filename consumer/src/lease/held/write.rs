@@ -61,6 +61,9 @@ fn next_owner(row: &Item, worker: &str) -> Option<String> {
 struct Held {
     item: Item,
     counter: i64,
+    /// When the first write that asked for this counter began. One of which no answer came may have been applied then,
+    /// and others see the counter stand still from then on.
+    asked: Option<Instant>,
 }
 
 /// The holder's side of one row.
@@ -82,7 +85,7 @@ impl Writer {
         Self {
             place,
             key,
-            held: Mutex::new(Held { item, counter }),
+            held: Mutex::new(Held { item, counter, asked: None }),
             turn: tokio::sync::Mutex::new(()),
             renewed: watch::Sender::new(Some(Instant::now())),
             throughput: Throughput::new(),
@@ -157,7 +160,8 @@ impl Writer {
     /// Takes over the row as it stands, and notices a hand-over.
     fn adopt(&self, item: Item, counter: i64) {
         let mut held = self.held();
-        *held = Held { item, counter };
+        let asked = held.asked.filter(|_| held.counter == counter);
+        *held = Held { item, counter, asked };
         if next_owner(&held.item, self.place.worker.as_str()).is_some() {
             self.stop.cancel();
         }
@@ -173,9 +177,10 @@ impl Writer {
             if self.lost.is_cancelled() || self.age() > self.place.times.failover {
                 return Err(self.lose());
             }
-            let (row, counter) = {
-                let held = self.held();
-                (held.item.clone(), held.counter)
+            let started = Instant::now();
+            let (row, counter, first) = {
+                let mut held = self.held();
+                (held.item.clone(), held.counter, *held.asked.get_or_insert(started))
             };
             let next = counter.saturating_add(1);
             let mut update = change.update(&row, worker.as_str()).set(attribute::COUNTER, Value::number(next));
@@ -184,12 +189,11 @@ impl Writer {
             }
             let as_known = Condition::Equals(attribute::COUNTER, Value::number(counter));
             let condition = Condition::All(vec![as_known, owned(worker, &row), extra.clone()]);
-            let started = Instant::now();
             let current = match self.place.table.update(&self.place.name, &self.key, update.clone(), condition).await {
                 Ok(()) => {
                     let mut held = self.held();
                     update.apply(&mut held.item);
-                    held.counter = next;
+                    (held.counter, held.asked) = (next, None);
                     let owner = held.item.string(attribute::OWNER).map(str::to_owned);
                     drop(held);
                     self.renewed.send_replace(Some(started));
@@ -216,7 +220,7 @@ impl Writer {
                 self.place.metrics.spurious_recovery(&self.place.stream);
                 let owner = current.string(attribute::OWNER).map(str::to_owned);
                 self.adopt(*current, next);
-                self.renewed.send_replace(Some(started));
+                self.renewed.send_replace(Some(first));
                 return Ok(owner);
             }
             let same = COMMITTED.iter().all(|name| current.get(name) == row.get(name));

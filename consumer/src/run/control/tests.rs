@@ -20,36 +20,13 @@ const IDLE_AFTER: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 struct Slow(Arc<Metered>);
 
-impl Slow {
-    async fn wait(&self) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 #[async_trait::async_trait]
-impl Table for Slow {
-    async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
-        self.0.ensure(table).await
+impl crate::table::around::Around for Slow {
+    fn inner(&self) -> &dyn Table {
+        &*self.0
     }
-    async fn get(&self, table: &TableName, key: &str) -> Result<Option<Item>, TableError> {
-        self.wait().await;
-        self.0.get(table, key).await
-    }
-    async fn put(&self, table: &TableName, item: Item, condition: Condition) -> Result<(), TableError> {
-        self.wait().await;
-        self.0.put(table, item, condition).await
-    }
-    async fn update(&self, table: &TableName, key: &str, update: Update, c: Condition) -> Result<(), TableError> {
-        self.wait().await;
-        self.0.update(table, key, update, c).await
-    }
-    async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
-        self.wait().await;
-        self.0.delete(table, key, condition).await
-    }
-    async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
-        self.wait().await;
-        self.0.scan(table).await
+    async fn reach(&self) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
