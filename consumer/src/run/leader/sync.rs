@@ -21,7 +21,9 @@ use crate::run::{DriveError, StartPosition};
 use crate::shard::{Shard, ShardId};
 use crate::table::{Condition, Item, TableError, TableName, Update, Value};
 
-/// How long a pass waits for a list of shards: no lease should wait for it.
+/// How long a pass waits for a list of shards: no lease should wait for it longer. A call of ListShards gives 1,000
+/// shards, so that a stream of 20,000 has half a second for each. A list that was not whole by then is asked for anew at
+/// the next pass.
 const LISTING: Duration = Duration::from_secs(10);
 /// A hole seen this often in a row is one; a reshard in progress may look like one for a moment.
 const HOLE_PASSES: u32 = 3;

@@ -33,38 +33,22 @@ struct Port {
     scans: AtomicU64,
 }
 
-impl Port {
-    async fn reach(&self) -> &MemoryTable {
+#[async_trait::async_trait]
+impl crate::table::around::Around for Port {
+    fn inner(&self) -> &dyn Table {
+        &*self.table
+    }
+    async fn reach(&self) {
         if self.dead.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
         while self.asleep.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        &self.table
-    }
-}
-
-#[async_trait::async_trait]
-impl Table for Port {
-    async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
-        self.reach().await.ensure(table).await
-    }
-    async fn get(&self, table: &TableName, key: &str) -> Result<Option<Item>, TableError> {
-        self.reach().await.get(table, key).await
-    }
-    async fn put(&self, table: &TableName, item: Item, condition: Condition) -> Result<(), TableError> {
-        self.reach().await.put(table, item, condition).await
-    }
-    async fn update(&self, table: &TableName, key: &str, update: Update, c: Condition) -> Result<(), TableError> {
-        self.reach().await.update(table, key, update, c).await
-    }
-    async fn delete(&self, table: &TableName, key: &str, condition: Condition) -> Result<(), TableError> {
-        self.reach().await.delete(table, key, condition).await
     }
     async fn scan(&self, table: &TableName) -> Result<Vec<Item>, TableError> {
         self.scans.fetch_add(1, Ordering::Relaxed);
-        self.reach().await.scan(table).await
+        self.table.scan(table).await
     }
 }
 
@@ -104,15 +88,15 @@ struct Site {
     log: Arc<MemoryLog>,
     reads: Reads,
     starts: Option<StartPosition>,
-    /// No shard can be listed.
-    refused: Arc<AtomicBool>,
+    /// What comes of listing shards.
+    listing: Arc<Mutex<outage::Answer>>,
 }
 
 impl Site {
     fn new(shards: u32) -> Self {
         let log = Arc::new(MemoryLog::new(EPOCH_MS));
         log.create("flows", shards);
-        Self { table: Arc::default(), log, reads: Reads::default(), starts: None, refused: Arc::default() }
+        Self { table: Arc::default(), log, reads: Reads::default(), starts: None, listing: Arc::default() }
     }
 
     fn start(&self, id: &str) -> Process {
@@ -128,7 +112,7 @@ impl Site {
         let metrics = EngineMetrics::register(&registry, "test").unwrap();
         let (log, reads, worker) = (self.log.clone(), self.reads.clone(), id.to_owned());
         let clock = WallClock::new(move || log.now_ms());
-        let listing = Arc::new(outage::Listing { log: self.log.clone(), refused: self.refused.clone() });
+        let listing = Arc::new(outage::Listing { log: self.log.clone(), answer: self.listing.clone() });
         let mut job = Worker::new(config, port.clone(), listing, clock, metrics).stage("flows", move |context, _| {
             let shard = context.shard.as_str().to_owned();
             Reader { worker: worker.clone(), shard, reads: reads.clone() }

@@ -4,11 +4,21 @@ use super::*;
 use crate::log::{LogError, Page, ReadToken, StreamId};
 use crate::shard::{Position, SequenceNumber, Shard};
 
+/// What comes of listing shards.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub(super) enum Answer {
+    #[default]
+    Shards,
+    Refusal,
+    /// None, ever.
+    Silence,
+}
+
 /// The streams, of which no shard can be listed for a while.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) log: Arc<MemoryLog>,
-    pub(super) refused: Arc<AtomicBool>,
+    pub(super) answer: Arc<Mutex<Answer>>,
 }
 
 #[async_trait::async_trait]
@@ -17,9 +27,11 @@ impl Log for Listing {
         self.log.identify(stream).await
     }
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, LogError> {
-        match self.refused.load(Ordering::Relaxed) {
-            true => Err(LogError::Invalid("not allowed to list shards".into())),
-            false => self.log.shards(stream).await,
+        let answer = *self.answer.lock().unwrap();
+        match answer {
+            Answer::Shards => self.log.shards(stream).await,
+            Answer::Refusal => Err(LogError::Invalid("not allowed to list shards".into())),
+            Answer::Silence => std::future::pending().await,
         }
     }
     async fn seek(&self, stream: &str, shard: &ShardId, position: &Position) -> Result<ReadToken, LogError> {
@@ -37,16 +49,20 @@ impl Log for Listing {
 /// meanwhile stood still.
 #[tokio::test(start_paused = true)]
 async fn leases_of_the_dead_go_on_while_shards_cannot_be_listed() {
-    let site = Site::new(6);
-    let mut fleet = settled(&site).await;
-    site.refused.store(true, Ordering::Relaxed);
-    // Longer than it takes until they are to be listed again.
-    tokio::time::sleep(Timing::default().shard_sync * 2).await;
-    let (dead, since) = (fleet.remove(0), Instant::now());
-    let id = dead.id.clone();
-    dead.kill();
-    site.produce(60).await;
-    assert!(site.longest_gap(&id, since) < Duration::from_secs(20));
+    // Where no answer comes, every pass waits for one: the pass before the one that may act, and that one.
+    for (answer, longest) in [(Answer::Refusal, 20_u64), (Answer::Silence, 40)] {
+        let site = Site::new(6);
+        let mut fleet = settled(&site).await;
+        *site.listing.lock().unwrap() = answer;
+        // Longer than it takes until they are to be listed again.
+        tokio::time::sleep(Timing::default().shard_sync * 2).await;
+        let (dead, since) = (fleet.remove(0), Instant::now());
+        let id = dead.id.clone();
+        dead.kill();
+        site.produce(120).await;
+        let gap = site.longest_gap(&id, since);
+        assert!(gap < Duration::from_secs(longest), "{answer:?}: {gap:?}");
+    }
 }
 
 /// The child of two shards that came and went unseen overlaps one that was begun and is none of its parents: it was
