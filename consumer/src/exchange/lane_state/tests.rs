@@ -376,6 +376,11 @@ fn a_source_is_over_with_the_first_set_without_it_and_comes_back_in_a_new_epoch(
         let mut wrong = LaneState::decode(FeedKinds::new(1), &Bytes::from(lane.encode())).unwrap();
         wrong.apply_control(&set(3, &[(1, Status::Live), (2, Status::Live)]), 7, 1_000);
         assert_eq!(wrong.apply_part(&batch(1, 3, 30), 0).is_err(), !told_again);
+        // Records expired unread while it was taken for over.
+        let mut trimmed = LaneState::decode(FeedKinds::new(1), &Bytes::from(lane.encode())).unwrap();
+        trimmed.forgive();
+        trimmed.apply_control(&catch_up(3, &[(1, Status::Live), (2, Status::Live)]), 7, 1_000);
+        assert!(matches!(trimmed.apply_part(&batch(1, 3, 30), 0), Ok(Applied::NewAfter(Loss::Gap { .. }))));
         // Its row was taken away, and made again.
         assert_eq!(lane.apply_part(&BatchPart { epoch: 2, ..batch(1, 1, 60) }, 0), Ok(Applied::New));
         lane.apply_control(&set(3, &[(1, Status::Live), (2, Status::Live)]), 7, 1_000);

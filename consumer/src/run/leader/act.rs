@@ -200,3 +200,29 @@ fn count_elsewhere(tables: &[(String, Vec<LeaseRow>)], stream: &str) -> BTreeMap
     }
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::new_row;
+    use crate::shard::{HashRange, Shard};
+
+    /// Somebody moved its parent's checkpoint back, or the parent's row could no longer be read: a shard in the middle
+    /// of its work was assigned to nobody once its owner had died.
+    #[test]
+    fn a_shard_that_was_begun_is_assigned_whatever_its_parents_show() {
+        let shard = Shard {
+            id: ShardId::new("child"),
+            parents: vec![ShardId::new("parent")],
+            range: HashRange::ALL,
+            closed: false,
+        };
+        let young = new_row(&shard, &Checkpoint::TrimHorizon, 0);
+        let begun = young.clone().with(attribute::EPOCH, Value::number(1));
+        let (young, begun) = (LeaseRow::read(&young).unwrap().unwrap(), LeaseRow::read(&begun).unwrap().unwrap());
+        let (parent, child) = (ShardId::new("parent"), ShardId::new("child"));
+        let (before, after) = (BTreeSet::from([&parent, &child]), BTreeSet::from([&child]));
+        assert_eq!([is_open(&young, &before), is_open(&young, &after)], [false, true]);
+        assert_eq!([is_open(&begun, &before), is_open(&begun, &BTreeSet::new())], [true, false]);
+    }
+}

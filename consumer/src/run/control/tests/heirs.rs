@@ -159,6 +159,13 @@ async fn a_child_that_was_named_stays_in_the_set_whatever_its_parents_show_later
     let unread = BTreeSet::from([rows[0].shard.clone()]);
     let set = fleet.control.set(&rows[1..], &unread);
     assert_eq!(set.values().last().map(|status| status[0]), Some(Status::Live));
+    let mut told = split(Status::Live, |row| row).await;
+    let young = told.rows().await;
+    let mut out = told.control.set(&young, &BTreeSet::new());
+    out.values_mut().last().unwrap()[0] = Status::Idle;
+    told.control.commit(out).await.unwrap();
+    let set = told.control.set(&young[1..], &unread);
+    assert_eq!(set.values().last().map(|status| status[0]), Some(Status::Idle));
     // Nor does its parent's status speak for a child whose own row cannot be read.
     let child = rows.remove(2).shard;
     rows[0].checkpoint = Checkpoint::ShardEnd;
