@@ -93,7 +93,7 @@ impl PairState {
         self.slot.steps = self.slot.steps.saturating_add(1);
         self.slot.flows = self.slot.flows.saturating_add(cell.counters.flows);
         let slot = &mut self.slot;
-        let connect = self.connect.judge(&input, slot);
+        let connect = self.connect.judge(&StepInput { threshold: s.connect_threshold(), ..input }, slot);
         let (mut retransmit, mut latency, mut silence) = <(Judged, Judged, Judged)>::default();
         if kind == FeedKind::Reports {
             retransmit = self.retransmit.judge(&input, slot);
@@ -105,6 +105,8 @@ impl PairState {
         for (index, (signal, judged)) in SIGNALS.into_iter().zip(judged).enumerate() {
             self.forget(index, signal, judged.judged, s.step_s());
             if self.tell(index, signal) || judged.new_normal.is_some() {
+                let threshold = if signal == Signal::Connect { s.connect_threshold() } else { threshold };
+                let input = StepInput { threshold, ..input };
                 signals.push(self.signal_row(signal, judged.new_normal.is_some(), &input));
             }
         }

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 const RECOVERY: f64 = 5.0;
 /// Score above which an episode is followed.
 const EPISODE: f64 = 6.0;
+/// Sum from which it matters how many alternatives agree; below, a lower bound of the score will do.
+const AGREE: f64 = 5.0;
 /// Sums are capped this far above the threshold.
 const HEADROOM: f64 = 10.0;
 
@@ -88,9 +90,13 @@ impl Cusum {
         self.alarmed = false;
     }
 
-    /// Evidence against the null in nats, paid for having looked at several alternatives; never below 0.
+    /// Evidence against the null in nats, never below 0: the mean of what the alternatives say. (Each sum is an e-detector,
+    /// hence so is their mean. The largest less ln of their number, a lower bound of it, threw away up to as much where the
+    /// fault lies between two alternatives.)
     pub(crate) fn score(&self) -> f64 {
-        (self.top() - self.penalty()).max(0.0)
+        let top = self.top();
+        let agree = if top > AGREE { self.sums.iter().map(|sum| (sum - top).exp()).sum::<f64>().ln() } else { 0.0 };
+        (top + agree - self.penalty()).max(0.0)
     }
 
     /// From the step that crossed the threshold until recovery.
@@ -169,6 +175,16 @@ mod tests {
         let mut cusum = Cusum::default();
         step(&mut cusum, &[1e9], 14.0, 0);
         assert!(!cusum.alarmed());
+    }
+
+    #[test]
+    fn a_fault_between_two_alternatives_counts_for_both_and_never_for_more_than_the_best_of_them() {
+        let mut one = Cusum::default();
+        step(&mut one, &[8.0, -8.0], 14.0, 0);
+        assert!((one.score() - (8.0 - 2f64.ln())).abs() < 1e-3, "{}", one.score());
+        let mut both = Cusum::default();
+        step(&mut both, &[8.0, 8.0], 14.0, 0);
+        assert!((both.score() - 8.0).abs() < 1e-9, "{}", both.score());
     }
 
     #[test]
