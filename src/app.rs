@@ -50,6 +50,17 @@ pub enum Role {
     Detect,
 }
 
+impl Role {
+    /// Its name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Aggregate => "aggregate",
+            Self::Detect => "detect",
+        }
+    }
+}
+
 /// A job to run in this process.
 pub struct Job {
     /// The checked configuration.
@@ -60,6 +71,8 @@ pub struct Job {
     pub metrics: Metrics,
     /// The rules batches are mapped by, as they change.
     pub snapshot: watch::Receiver<Snapshot>,
+    /// Who this process is; see [`worker_id`].
+    pub worker: WorkerId,
     /// Stages to run.
     pub role: Role,
     /// Baselines for lanes without state.
@@ -195,7 +208,7 @@ fn worker_config(job: &Job) -> WorkerConfig {
         StateMismatchPolicy::Fail => StateMismatch::Fail,
         StateMismatchPolicy::Discard => StateMismatch::Discard,
     };
-    let worker = WorkerId::new(worker_name());
+    let worker = job.worker.clone();
     let crc_mismatch = match engine.crc_mismatch {
         CrcMismatchPolicy::Fail => CrcMismatch::Fail,
         CrcMismatchPolicy::Emit => CrcMismatch::Emit,
@@ -204,10 +217,10 @@ fn worker_config(job: &Job) -> WorkerConfig {
     WorkerConfig { timing, alone, state_mismatch, crc_mismatch, ..config }
 }
 
-/// Unique per process start: a restarted process must not be taken for the one before.
-fn worker_name() -> String {
+/// A worker's id. Unique per process start: a restarted process must not be taken for the one before.
+pub fn worker_id() -> WorkerId {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".into());
-    format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())
+    WorkerId::new(format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>()))
 }
 
 /// Names and values of the tables a job's state is in.

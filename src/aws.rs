@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider, timeout::TimeoutConfig};
+use aws_sdk_kinesis::config::ProvideCredentials;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use flowshift_consumer::aws::CountCalls;
 use flowshift_consumer::metrics::EngineMetrics;
@@ -36,10 +38,36 @@ pub struct Endpoints {
     pub dynamodb: String,
 }
 
+/// AWS cannot be called at all, and no waiting helps.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Nothing names a region.
+    #[error(
+        "no region: set AWS_REGION, aws.region in the settings, or a region in the AWS profile (AWS_PROFILE, aws.profile)"
+    )]
+    NoRegion,
+    /// No provider has credentials.
+    #[error(
+        "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (aws.profile); in a pod give \
+         its service account a role (IRSA or EKS Pod Identity, see k8s/README.md); `flowshift doctor` says what was \
+         looked at"
+    )]
+    NoCredentials,
+    /// A provider is set up wrong.
+    #[error("AWS credentials cannot be used: {0}; `flowshift doctor` says what was looked at")]
+    Credentials(String),
+}
+
 impl Clients {
     /// Clients for AWS, or for the endpoints the settings name.
-    pub async fn connect(settings: &AwsSettings) -> Self {
-        Self::of(&load(settings).await, &load(settings).await, settings)
+    ///
+    /// # Errors
+    /// There is no region, or there are no credentials anywhere. A provider that is only out of reach now is none: its
+    /// clients ask again.
+    pub async fn connect(settings: &AwsSettings) -> Result<Self, Unusable> {
+        let shared = load(settings).await;
+        usable(&shared).await?;
+        Ok(Self::of(&shared, &load(settings).await, settings))
     }
 
     /// Clients of a loaded SDK configuration, and of another one for the renewals' thread.
@@ -76,6 +104,36 @@ impl Clients {
             renewals: tables(&load_embedded().await),
         }
     }
+}
+
+async fn usable(shared: &SdkConfig) -> Result<(), Unusable> {
+    if shared.region().is_none() {
+        return Err(Unusable::NoRegion);
+    }
+    let provider = shared.credentials_provider().ok_or(Unusable::NoCredentials)?;
+    match provider.provide_credentials().await {
+        Ok(_) => Ok(()),
+        Err(CredentialsError::CredentialsNotLoaded(_)) => Err(Unusable::NoCredentials),
+        Err(error @ CredentialsError::InvalidConfiguration(_)) => Err(Unusable::Credentials(said(&error))),
+        Err(error) => {
+            tracing::warn!(error = said(&error), "no credentials yet, they are asked for again with each call");
+            Ok(())
+        }
+    }
+}
+
+/// An error with its causes on one line, each said once.
+pub(crate) fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text.replace('\n', " ")
 }
 
 /// The SDK's configuration: region, credentials, HTTP, by the settings and the SDK's own chain.

@@ -43,7 +43,7 @@ const LONG_VERSION: &str =
 /// Did the network between these two subnets just get worse, how sure are we, and whose fault is it?
 #[derive(Debug, Parser)]
 #[command(name = "flowshift", version, long_version = LONG_VERSION)]
-#[command(max_term_width = 120, arg_required_else_help = true)]
+#[command(max_term_width = 120, arg_required_else_help = true, after_long_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -117,6 +117,12 @@ pub enum Command {
     },
 }
 
+const EXIT_CODES: &str = "Exit codes:
+  0   done, or left as asked; what would be done was shown (without --yes), or there was nothing to do
+  1   could not start, or stopped with an error; what was looked at is not in order: `doctor` found a fault, `state inspect`
+      state that cannot be read, `demo` something else than was planted, a receiver did not take a test, a signature does not fit
+  64  a wrong command line, configuration, topology or use: what is named does not exist, or is refused as it is";
+
 const COMPLETIONS: &str = "Examples:
   flowshift completions bash > ~/.local/share/bash-completion/completions/flowshift
   flowshift completions zsh > \"${fpath[1]}/_flowshift\"
@@ -135,7 +141,7 @@ pub struct Settings {
     #[arg(long, value_name = "SPAN")]
     pub step: Option<String>,
     /// URL that incidents are posted to, signed; replaces the first webhook of the settings file
-    #[arg(long, value_name = "URL", requires = "webhook_secret_file")]
+    #[arg(long, value_name = "URL")]
     pub webhook: Option<Url>,
     /// File with the webhook's secret (`whsec_…`)
     #[arg(long, value_name = "FILE", requires = "webhook")]
@@ -313,12 +319,9 @@ pub enum StateCommand {
         /// Write to this file instead of standard output
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// Data folder of a `local` run, running or not; without it the state is read from AWS
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-        /// Settings.
+        /// Which job.
         #[command(flatten)]
-        settings: Settings,
+        place: Place,
     },
 }
 

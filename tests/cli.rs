@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 use flowshift::cli::Cli;
 use flowshift::config::{self, Settings, Sources};
+use flowshift::webhook::Format;
 use serde_json::Value;
 
 use support::program::flowshift;
@@ -160,12 +161,84 @@ fn the_settings_of_the_manifests_are_read() {
 }
 
 #[test]
+fn the_webhook_blocks_of_readme_are_read_and_have_every_format() {
+    let readme = include_str!("../README.md");
+    let block = readme.split("```toml\n").skip(1).find(|block| block.starts_with("[[webhooks]]")).unwrap();
+    let text = block.split("```").next().unwrap().to_owned();
+    let sources = Sources { file: Some((PathBuf::from("README.md"), text)), ..Sources::default() };
+    let config = config::load(&Settings::default(), &sources).unwrap().config;
+    let formats: BTreeSet<&str> = config.webhooks.iter().map(|webhook| webhook.format.as_str()).collect();
+    assert_eq!(formats, Format::ALL.map(Format::as_str).into());
+}
+
+#[test]
+fn the_exit_codes_stand_in_the_help_and_in_the_manual() {
+    for told in [told(&["--help"]), told(&["man"])] {
+        for text in ["Exit codes", "state inspect", "wrong command line"] {
+            assert!(told.replace("\\-", "-").contains(text), "{text}: {told}");
+        }
+    }
+}
+
+/// The text of `--help` in a narrow terminal had a line of two words in the middle of a sentence.
+#[test]
+fn help_wraps_where_the_terminal_ends() {
+    let output = flowshift().args(["webhook", "verify", "--help"]).env("COLUMNS", "80").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("The headers stand")).collect();
+    let paragraph: Vec<&&str> = lines.iter().take_while(|line| !line.is_empty()).collect();
+    assert!(paragraph.len() > 3, "{text}");
+    for line in &paragraph[..paragraph.len() - 1] {
+        assert!((60..=80).contains(&line.len()), "{line:?}");
+    }
+}
+
+#[test]
+fn a_page_of_the_manual_ends_with_the_program_and_not_with_the_last_word_of_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    told(&["man", "--out", folder.path().to_str().unwrap()]);
+    let page = std::fs::read_to_string(folder.path().join("flowshift-leases-resolve-skip.1")).unwrap();
+    let title = page.lines().find(|line| line.starts_with(".TH")).unwrap();
+    assert!(title.contains("flowshift-leases-resolve-skip 1") && title.contains("\"flowshift "), "{title}");
+}
+
+#[test]
+fn an_export_takes_no_settings_of_a_run() {
+    let help = told(&["state", "export", "--help"]);
+    assert!(help.contains("--data-dir") && help.contains("--config"), "{help}");
+    for option in ["--webhook", "--step", "--admin", "--topology"] {
+        assert!(!help.contains(option), "{option}: {help}");
+    }
+}
+
+/// Only keys that were read had a line; a secret that lacks, or cannot be read, had none.
+#[test]
+fn what_is_wrong_with_a_webhooks_secret_names_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("flowshift.toml");
+    let check = |settings: &str| {
+        std::fs::write(&file, settings).unwrap();
+        let output = flowshift().args(["config", "check", "--config"]).arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(64));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let place = |line: usize| format!("{}:{line}: webhooks.0.secret_file: ", file.display());
+    let url = "\n[[webhooks]]\nname = \"on-call\"\nurl = \"http://127.0.0.1:9/\"\n";
+    let lacks = check(url);
+    assert!(lacks.contains(&format!("{}no signing secret", place(3))), "{lacks}");
+    let unread = check(&format!("{url}secret_file = \"/nowhere/secret\"\n"));
+    assert!(unread.contains(&place(5)) && unread.contains("/nowhere/secret"), "{unread}");
+    assert!(unread.contains("topology"), "all at once: {unread}");
+}
+
+#[test]
 fn a_collector_tells_its_addresses_as_json() {
     use std::io::{BufRead, BufReader};
 
     let mut command = flowshift();
     command.args(["collect", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     command.env("AWS_REGION", "us-east-1").env("AWS_EC2_METADATA_DISABLED", "true").env_remove("FLOWSHIFT_CONFIG");
+    command.env("AWS_ACCESS_KEY_ID", "AKIATEST").env("AWS_SECRET_ACCESS_KEY", "s");
     let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

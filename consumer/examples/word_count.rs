@@ -56,6 +56,7 @@ impl Stage for Words {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), support::Failure> {
-    support::run(|context, _lease| Words { shard: context.shard.as_str().to_owned(), counts: BTreeMap::new() }).await
+async fn main() -> std::process::ExitCode {
+    let stage = |shard: &str| Words { shard: shard.to_owned(), counts: BTreeMap::new() };
+    support::ended(support::run(move |context, _lease| stage(context.shard.as_str())).await)
 }

@@ -12,5 +12,5 @@ mod health;
 pub mod operator;
 mod router;
 
-pub use health::{Health, Heartbeat, Probe};
+pub use health::{Health, Probe};
 pub use router::{DEFAULT_ADDRESS, router, serve};

@@ -2,25 +2,33 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
 use super::{Door, Settings};
+use crate::webhook::Format;
 
 const TEST_HELP: &str = "\
-Posts a `webhook.test` in the endpoint's own format: to PagerDuty and Alertmanager an alert of severity info and then its
+Posts a `webhook.test` in the endpoint's own format: to PagerDuty and Alertmanager an alert of severity info and then its \
 end, so that nobody stays paged. Exit code 1 when a receiver did not take it.
 
 Examples:
   flowshift webhook test --config flowshift.toml
-  flowshift webhook test --webhook http://127.0.0.1:8080/ --webhook-secret-file secret";
+  flowshift webhook test --webhook http://127.0.0.1:8080/ --webhook-secret-file secret
+  flowshift webhook test --webhook http://127.0.0.1:9093/api/v2/alerts --format alertmanager";
 
 const VERIFY_HELP: &str = "\
-The headers stand one a line, `name: value`, as a receiver logs them; other headers are passed over. Exit code 1 and the
-reason when the signature does not fit.
+The headers stand one a line, `name: value`, as a receiver logs them; other headers are passed over. Exit code 1 and the \
+reason when the request is not ours: headers (one is missing or cannot be read), body (changed on its way), signature (another \
+secret, or id, time or body were changed) or time (signed by us, but too old or ahead).
 
 Examples:
   flowshift webhook verify --secret-file secret --headers headers.txt --body body.json
   flowshift webhook verify --secret-file secret --headers headers.txt --tolerance 1h < body.json";
+
+fn formats() -> PossibleValuesParser {
+    PossibleValuesParser::new(Format::ALL.map(Format::as_str))
+}
 
 /// `flowshift webhook …`
 #[derive(Debug, Subcommand)]
@@ -31,6 +39,9 @@ pub enum WebhookCommand {
         /// Settings.
         #[command(flatten)]
         settings: Settings,
+        /// Form of the body for --webhook; without it that of the first webhook of the settings file
+        #[arg(long, value_name = "FORMAT", requires = "webhook", value_parser = formats())]
+        format: Option<String>,
         /// Print the outcomes as JSON
         #[arg(long)]
         json: bool,

@@ -1,7 +1,7 @@
 //! `flowshift collect`: the door alone, in front of Kinesis.
 
 use super::services::{self, Door};
-use super::{Failure, load, print_line};
+use super::{Failure, load, preflight, print_line};
 use crate::admin::Health;
 use crate::aws::Clients;
 use crate::cli::Collect;
@@ -16,11 +16,14 @@ pub(super) async fn run(args: Collect) -> Result<(), Failure> {
     telemetry::start(&config.log);
     let metrics = Metrics::new().map_err(Failure::start)?;
     let health = Health::new();
-    let stopping = services::signals()?;
-    let clients = Clients::connect(&config.aws).await.counted(&metrics.engine);
+    let stopping = services::signals(&health)?;
+    let clients = Clients::connect(&config.aws).await.map_err(Failure::start)?.counted(&metrics.engine);
     let admin = services::admin(&config, &metrics, &health, None).await?;
     let door = Door::open(&config, clients.kinesis, &metrics).await?;
     health.mark_started();
+    let (listen, admin_at, version) = (door.served.address, admin.address, env!("CARGO_PKG_VERSION"));
+    let (commit, flows) = (preflight::COMMIT, &config.streams.flows);
+    tracing::info!(version, commit, job = config.job.as_str(), collect = %listen, admin = %admin_at, flows, "collector starts");
     let (collect, metrics) = (door.served.address, admin.address);
     print_line(&if args.json {
         serde_json::json!({"type": "ready", "collect": collect, "admin": metrics}).to_string()

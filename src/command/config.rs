@@ -3,17 +3,22 @@
 use flowshift_consumer::exchange::ShardCounts;
 use serde_json::{Value, json};
 
-use super::{Failure, load, print_line, services};
+use super::{Failure, load, print_line, said, services};
 use crate::admin::operator::Token;
 use crate::app;
 use crate::cli::ConfigCommand;
-use crate::config::{self, Problem, Problems, Settings};
+use crate::config::{self, Loaded, Problem, Problems, SecretSource, Settings};
+use crate::topology::Topology;
 
 pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
     match command {
         ConfigCommand::Check { settings, input_shards, exchange_shards, json } => {
-            let loaded = match load(&Settings::default(), &settings, Vec::new()) {
-                Ok(loaded) => loaded,
+            let opened = load(&Settings::default(), &settings, Vec::new()).and_then(|loaded| {
+                let topology = opened(&loaded)?;
+                Ok((loaded, topology))
+            });
+            let (loaded, topology) = match opened {
+                Ok(opened) => opened,
                 Err(failure) if json => {
                     let problems = failure.error.downcast_ref::<Problems>().map(problems);
                     print_line(&pretty(&json!({"ok": false, "problems": problems}))?);
@@ -21,11 +26,6 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
                 }
                 Err(failure) => return Err(failure),
             };
-            let topology = services::topology(&loaded.config).map_err(Failure::usage)?;
-            for webhook in &loaded.config.webhooks {
-                app::endpoint(webhook).map_err(Failure::usage)?;
-            }
-            Token::configured(&loaded.config.admin).map_err(Failure::usage)?;
             let (subnets, edges) = (topology.subnets().len(), topology.edges().len());
             let shards = ShardCounts { input: input_shards.into(), exchange: exchange_shards.into() };
             let facts = config::facts(&loaded.config, shards);
@@ -59,6 +59,42 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
         ConfigCommand::Example => print_line(config::example().trim_end()),
     }
     Ok(())
+}
+
+/// Opens the files that the settings name; all that cannot be used are told at once, each with the line of its key.
+fn opened(loaded: &Loaded) -> Result<Topology, Failure> {
+    let config = &loaded.config;
+    let mut problems = Vec::new();
+    for (index, webhook) in config.webhooks.iter().enumerate() {
+        if let Err(error) = app::endpoint(webhook) {
+            let field = match &webhook.secret {
+                _ if webhook.ca_file.is_some() && format!("{error:#}").contains("ca_file") => "ca_file",
+                Some(SecretSource::File(_)) => "secret_file",
+                Some(SecretSource::Env(_)) => "secret_env",
+                None => "url",
+            };
+            let what = said(&error);
+            problems.push(loaded.problem(
+                &format!("webhooks.{index}.{field}"),
+                what,
+                "README, `Webhooks`, has an example",
+            ));
+        }
+    }
+    if let Err(error) = Token::configured(&config.admin) {
+        let key = if config.admin.token_env.is_some() { "admin.token_env" } else { "admin.token_file" };
+        let what = error.to_string();
+        let what = what.strip_prefix(&format!("{key}: ")).unwrap_or(&what).to_owned();
+        problems.push(loaded.problem(key, what, "write one with `head -c 24 /dev/urandom | base64`"));
+    }
+    match services::topology(config) {
+        Ok(topology) if problems.is_empty() => Ok(topology),
+        Ok(_) => Err(Problems(problems).into()),
+        Err(error) => {
+            problems.push(loaded.problem("topology.file", said(&error), "README has an example of a topology file"));
+            Err(Problems(problems).into())
+        }
+    }
 }
 
 fn pretty(value: &Value) -> Result<String, Failure> {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::services::{self, Door};
-use super::{Failure, load, print_line};
+use super::{Failure, load, preflight, print_line};
 use crate::admin::Health;
 use crate::admin::operator::Operator;
 use crate::app::{self, Job, Role};
@@ -34,7 +34,7 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
     let topology = services::topology(&config).map_err(Failure::usage)?;
     let metrics = Metrics::new().map_err(Failure::start)?;
     let health = Health::new();
-    let stopping = services::signals()?;
+    let stopping = services::signals(&health)?;
 
     let embedded = Embedded::start(&args.data_dir).await?;
     let clients = Clients::embedded(embedded.endpoints()).await.counted(&metrics.engine);
@@ -70,7 +70,10 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
 
     let (ends, end_input) = watch::channel(None);
     let json = args.json;
+    let worker = app::worker_id();
+    preflight::introduce(&config, Role::All, &worker, admin.address);
     let job = Job {
+        worker,
         config: Arc::clone(&config),
         clients,
         metrics,

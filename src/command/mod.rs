@@ -12,6 +12,7 @@ mod leases;
 #[cfg(feature = "embedded")]
 mod local;
 mod man;
+mod preflight;
 mod run;
 mod services;
 mod simulate;
@@ -63,10 +64,23 @@ impl From<Problems> for Failure {
     }
 }
 
+/// An error with its causes; an error that already has the words of its cause is not followed by them.
+fn said(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let words = cause.to_string();
+        if text.is_empty() {
+            text = words;
+        } else if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+    }
+    text
+}
+
 /// Says a failure on standard error and gives its exit code: 64 for a wrong command line or configuration, else 1.
 pub fn report(failure: &Failure) -> ExitCode {
-    let text = format!("{:#}", failure.error);
-    for line in text.lines() {
+    for line in said(&failure.error).lines() {
         eprintln!("flowshift: {line}");
     }
     ExitCode::from(failure.code)

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, load, print_line, services};
+use super::{Failure, load, preflight, print_line, services};
 use crate::admin::Health;
 use crate::admin::operator::Operator;
 use crate::app::{self, Job};
@@ -28,15 +28,20 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let topology = services::topology(&config).map_err(Failure::usage)?;
     let metrics = Metrics::new().map_err(Failure::start)?;
     let health = Health::new();
-    let leave = services::signals()?;
-    let clients = Clients::connect(&config.aws).await.counted(&metrics.engine);
+    let leave = services::signals(&health)?;
+    let clients = Clients::connect(&config.aws).await.map_err(Failure::start)?.counted(&metrics.engine);
+    preflight::streams(&config, &clients).await?;
+    let missing = preflight::missing_tables(&config, &clients).await;
     let switches = Switches::default();
     let operator = Operator::open(&config, &clients, &metrics, &switches).map_err(Failure::usage)?;
     let admin = services::admin(&config, &metrics, &health, Some(operator)).await?;
     let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
     health.mark_started();
     let printer = (args.json || args.dry_run).then(|| -> Printer { Arc::new(print_line) });
+    let worker = app::worker_id();
+    preflight::introduce(&config, args.role, &worker, admin.address);
     let job = Job {
+        worker,
         config,
         clients,
         metrics,
@@ -65,5 +70,5 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
         never = ending => match never {},
     };
     admin.stop().await;
-    Ok(ended?)
+    ended.map_err(|error| preflight::explained(error, &missing).into())
 }

@@ -155,10 +155,11 @@ fn modified(path: &PathBuf) -> Option<std::time::SystemTime> {
 
 /// Cancelled by the first SIGTERM or SIGINT. A second one ends the process at once, with exit code 1: what is committed
 /// is safe, and the next start goes on from it.
-pub(super) fn signals() -> anyhow::Result<CancellationToken> {
+/// From then on the program is not ready: nothing new is to be sent to it.
+pub(super) fn signals(health: &Health) -> anyhow::Result<CancellationToken> {
     let token = CancellationToken::new();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let told = token.clone();
+    let (told, health) = (token.clone(), health.clone());
     tokio::spawn(async move {
         for first in [true, false] {
             tokio::select! {
@@ -167,6 +168,7 @@ pub(super) fn signals() -> anyhow::Result<CancellationToken> {
             }
             if first {
                 tracing::info!("asked to stop; ask again to stop at once");
+                health.block("leaving", "asked to stop");
                 told.cancel();
             }
         }

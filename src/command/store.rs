@@ -40,7 +40,7 @@ impl Store {
             Some(folder) => Self::open_local(&folder, args).await,
             None => {
                 let config = load(&Settings::default(), args, Vec::new())?.config;
-                let clients = Clients::connect(&config.aws).await;
+                let clients = Clients::connect(&config.aws).await.map_err(Failure::start)?;
                 Ok(Self::new(config, &clients))
             }
         }

@@ -87,14 +87,34 @@ pub struct Loaded {
     pub(super) origins: Origins,
 }
 
+impl Loaded {
+    /// A problem with a key (`webhooks.0.secret_file`) that shows only when what it names is opened: with its file and line.
+    pub fn problem(&self, key: &str, what: impl Into<String>, fix: &str) -> Problem {
+        Problem::new(key, self.origins.of(key), what, fix)
+    }
+}
+
 /// Who set each key that is not at its default.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins(BTreeMap<KeyPath, Origin>);
 
 impl Origins {
-    /// The origin of a key by its dotted path.
+    /// The origin of a key by its dotted path. A key that nobody set has that of its list's element, where there is one: the
+    /// first line of that in the file, else whatever set something of it.
     pub(super) fn of(&self, key: &str) -> Origin {
-        self.of_path(&KeyPath::parse(key, "."))
+        let path = KeyPath::parse(key, ".");
+        if let Some(origin) = self.0.get(&path) {
+            return origin.clone();
+        }
+        let Some(end) = path.0.iter().position(|segment| matches!(segment, Segment::Index(_))) else {
+            return Origin::Default;
+        };
+        let inside = self.0.iter().filter(|(other, _)| other.0.starts_with(&path.0[..=end])).map(|(_, origin)| origin);
+        let line = |origin: &&Origin| match origin {
+            Origin::File { line, .. } => *line,
+            Origin::Default | Origin::Env(_) | Origin::Flag(_) => usize::MAX,
+        };
+        inside.min_by_key(line).cloned().unwrap_or(Origin::Default)
     }
 
     pub(super) fn of_path(&self, path: &KeyPath) -> Origin {

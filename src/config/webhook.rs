@@ -77,6 +77,8 @@ impl fmt::Debug for Webhook {
     }
 }
 
+/// What to do about a secret that lacks.
+const SECRET: &str = "set `secret_file` (flag --webhook-secret-file) or `secret_env`";
 /// Where PagerDuty takes events.
 const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
 /// Stands for the address in a secret.
@@ -138,10 +140,10 @@ impl Webhook {
             (None, None) => {
                 match raw.format {
                     Format::Standard | Format::CloudEvents => {
-                        fail("secret_file", "no signing secret".into(), "set `secret_file` or `secret_env`");
+                        fail("secret_file", "no signing secret".into(), SECRET);
                     }
                     Format::PagerDuty => {
-                        fail("secret_file", "no routing key".into(), "set `secret_file` or `secret_env`");
+                        fail("secret_file", "no routing key".into(), SECRET);
                     }
                     Format::Alertmanager | Format::Slack => {}
                 }

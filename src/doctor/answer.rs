@@ -84,19 +84,7 @@ impl Trouble {
     }
 }
 
-/// An error with its causes, each said once.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = cause.source();
-    }
-    text
-}
+pub(super) use crate::aws::said as chain;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ mod support;
 
 mod aws;
 mod broken;
+mod start;
 mod sts;
 
 use std::path::PathBuf;

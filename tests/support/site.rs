@@ -85,7 +85,7 @@ impl Site {
     /// What `state export` says about the data of the run.
     pub(crate) fn export(&self) -> Value {
         let mut command = flowshift();
-        command.args(["state", "export", "--step", "10s", "--data-dir"]).arg(self.data_dir());
+        command.args(["state", "export", "--data-dir"]).arg(self.data_dir());
         self.configure(&mut command);
         let output = command.output().unwrap();
         let problem = String::from_utf8_lossy(&output.stderr);

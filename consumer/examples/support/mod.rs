@@ -28,6 +28,13 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const STREAM: &str = "words";
 
+/// Says what ended an example early, in its own words.
+pub(crate) fn ended(outcome: Result<(), Failure>) -> std::process::ExitCode {
+    let Err(error) = outcome else { return std::process::ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    std::process::ExitCode::FAILURE
+}
+
 /// Puts the lines of standard input into the stream, counts all that is in it, and prints the committed totals.
 pub(crate) async fn run<S: Stage>(
     stage: impl Fn(&ShardContext, Handle) -> S + Send + Sync + 'static,

@@ -14,6 +14,7 @@ use super::outcome::Outcome;
 use super::scene::{HISTORY_S, Scene};
 use super::screen::Screen;
 use super::text::{self, Header, Numbers, Status};
+use crate::admin::Health;
 use crate::app::{self, Job, Role};
 use crate::aws::Clients;
 use crate::cli::Demo;
@@ -39,7 +40,7 @@ pub(in crate::command) async fn run(args: Demo) -> Result<(), Failure> {
     let scene = Arc::new(Scene::new(args.seed)?);
     telemetry::start(&scene.config.log);
     let screen = Arc::new(Screen::new(args.json));
-    let stopping = services::signals()?;
+    let stopping = services::signals(&Health::new())?;
     let threshold = rules::detector_settings(&scene.config).map_err(Failure::start)?.pair_threshold();
     screen.say(&text::header(&header(&scene, threshold), screen.style()));
 
@@ -82,6 +83,7 @@ async fn stage(
     let leave = CancellationToken::new();
     let teller = Arc::clone(screen);
     let job = Job {
+        worker: app::worker_id(),
         config: Arc::clone(&scene.config),
         clients,
         metrics: metrics.clone(),

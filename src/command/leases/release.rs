@@ -8,6 +8,7 @@ use flowshift_consumer::shard::ShardId;
 use serde_json::{Value, json};
 
 use super::look::{Lease, leases};
+use super::resolve::note;
 use super::watch::{Sign, Signs, watch};
 use crate::cli::LeasesRelease;
 use crate::command::store::Store;
@@ -31,12 +32,19 @@ pub(super) async fn run(store: &Store, args: &LeasesRelease) -> Result<(), Failu
     };
     refuse_live(&chosen, &signs)?;
     if !args.yes {
-        for lease in &chosen {
-            if let Some(owner) = lease.holder() {
+        let planned = chosen.iter().filter_map(|lease| Some((lease, lease.holder()?)));
+        if args.json {
+            let planned =
+                planned.map(|(lease, owner)| json!({"stream": lease.stream, "shard": lease.shard, "owner": owner}));
+            let all = json!({"released": [], "planned": planned.collect::<Vec<_>>()});
+            print_line(&serde_json::to_string_pretty(&all).map_err(Failure::start)?);
+        } else {
+            for (lease, owner) in planned {
                 print_line(&format!("would release {}/{} from {owner}", lease.stream, lease.shard));
             }
         }
-        return Err(Failure::usage(anyhow!("nothing was changed; add --yes to do it")));
+        note("nothing was changed; add --yes to do it");
+        return Ok(());
     }
     let mut done = Vec::new();
     for lease in &chosen {

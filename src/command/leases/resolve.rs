@@ -56,13 +56,16 @@ async fn gaps(store: &Store, shard: &str, decide: &Decide, limit: u64) -> Result
         print_line(&looked);
     }
     if losses.is_empty() && found.to_tip {
-        return Err(Failure::usage(anyhow!("{stream}/{shard}: nothing is missing, so nothing was written")));
+        note(&format!("{stream}/{shard}: nothing is missing, so nothing was written"));
+        return say(decide, &stream, &shard, None, json!(losses));
     }
-    confirm(decide, "the lanes above go on with incomplete windows")?;
+    if !confirmed(decide, "the lanes above go on with incomplete windows") {
+        return say(decide, &stream, &shard, None, json!(losses));
+    }
     let now = WallClock::system().now_ms();
     let written = resolve::accept_gaps(&*store.table, &store.tables, &stream, &shard, now).await;
     let written = written.with_context(|| format!("decision for {stream}/{shard}"))?;
-    say(decide, &stream, &shard, &written, json!(losses))
+    say(decide, &stream, &shard, Some(&written), json!(losses))
 }
 
 async fn state(store: &Store, shard: &str, stream: &str, decide: &Decide, force: bool) -> Result<(), Failure> {
@@ -74,16 +77,24 @@ async fn state(store: &Store, shard: &str, stream: &str, decide: &Decide, force:
         lost.lines.iter().for_each(|line| print_line(line));
     }
     if lost.parts == 0 && lost.problems == 0 {
-        return Err(Failure::usage(anyhow!("{stream}/{shard} has no committed state: nothing was written")));
+        note(&format!("{stream}/{shard} has no committed state: nothing was written"));
+        return say(decide, &stream, &shard, None, json!(lost.lines));
     }
     if lost.problems == 0 && !force {
         let why = "its state can be read and fits its checkpoint";
-        return Err(Failure::usage(anyhow!("{stream}/{shard}: {why}; nothing was written, add --force to discard it")));
+        let why = format!("{stream}/{shard}: {why}; nothing was written, add --force to discard it");
+        if decide.yes {
+            return Err(Failure::usage(anyhow!(why)));
+        }
+        note(&why);
+        return say(decide, &stream, &shard, None, json!(lost.lines));
     }
-    confirm(decide, "all of this state is lost; the shard goes on at its checkpoint with none")?;
+    if !confirmed(decide, "all of this state is lost; the shard goes on at its checkpoint with none") {
+        return say(decide, &stream, &shard, None, json!(lost.lines));
+    }
     let written = resolve::discard_state(&*store.table, &store.tables, &stream, &shard).await;
     let written = written.with_context(|| format!("decision for {stream}/{shard}"))?;
-    say(decide, &stream, &shard, &written, json!(lost.lines))
+    say(decide, &stream, &shard, Some(&written), json!(lost.lines))
 }
 
 /// What goes with a shard's state.
@@ -136,19 +147,32 @@ async fn one(store: &Store, stream: &str, shard: &str) -> Result<Lease, Failure>
     Ok(only_one(shard, &of_shard)?.clone())
 }
 
-pub(super) fn confirm(decide: &Decide, consequence: &str) -> Result<(), Failure> {
-    if decide.yes {
-        return Ok(());
+/// Whether it is to be done; if not, says what would be and that nothing was: a look is no failure.
+pub(super) fn confirmed(decide: &Decide, consequence: &str) -> bool {
+    if !decide.yes {
+        note(&format!("nothing was written: {consequence}; add --yes to decide so"));
     }
-    Err(Failure::usage(anyhow!("nothing was written: {consequence}; add --yes to decide so")))
+    decide.yes
 }
 
-fn say(decide: &Decide, stream: &str, shard: &ShardId, written: &Resolution, lost: Value) -> Result<(), Failure> {
+/// A word beside the result: on standard error, so that what is printed stays what was asked for.
+pub(super) fn note(text: &str) {
+    eprintln!("flowshift: {text}");
+}
+
+/// The outcome; `written`: what was decided, if anything was.
+fn say(
+    decide: &Decide,
+    stream: &str,
+    shard: &ShardId,
+    written: Option<&Resolution>,
+    lost: Value,
+) -> Result<(), Failure> {
     if decide.json {
-        let all =
-            json!({"stream": stream, "shard": shard.to_string(), "resolution": written.to_string(), "lost": lost});
+        let written = written.map(ToString::to_string);
+        let all = json!({"stream": stream, "shard": shard.to_string(), "resolution": written, "lost": lost});
         print_line(&serde_json::to_string_pretty(&all).map_err(Failure::start)?);
-    } else {
+    } else if let Some(written) = written {
         print_line(&format!("{stream}/{shard}: decision {written} is written; its owner takes it at its next try"));
     }
     Ok(())

@@ -74,7 +74,16 @@ pub(super) async fn run(store: &Store, args: &StateInspect) -> Result<(), Failur
         const HEADINGS: [&str; 8] = ["STREAM", "SHARD", "PART", "GENERATION", "BYTES", "STORED", "FENCE", "HOLDS"];
         print_line(&render(&HEADINGS, &found.iter().map(cells).collect::<Vec<_>>(), colours()));
     }
-    Ok(())
+    let unread = found.iter().filter(|part| part.content.is_err()).count();
+    let unlisted = shards.iter().filter(|shard| !shard["problem"].is_null()).count();
+    if unread == 0 && unlisted == 0 {
+        return Ok(());
+    }
+    Err(Failure::start(anyhow!(
+        "{unread} of {} parts cannot be read, nor what there is of {unlisted} shards; `flowshift leases resolve state` lets a \
+         shard go on without",
+        found.len()
+    )))
 }
 
 /// The lane that a part, or the index of its pages, is of.

@@ -18,8 +18,9 @@ pub(super) async fn run(command: StateCommand) -> Result<(), Failure> {
             store.close().await;
             done
         }
-        StateCommand::Export { out, data_dir, settings } => {
-            let store = Store::open(data_dir, &settings).await?;
+        StateCommand::Export { out, place } => {
+            let settings = Settings { config: place.config, ..Settings::default() };
+            let store = Store::open(place.data_dir, &settings).await?;
             let exported = export::export(&store).await;
             store.close().await;
             let text = serde_json::to_string_pretty(&exported?).map_err(Failure::start)?;

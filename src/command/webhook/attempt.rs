@@ -9,11 +9,12 @@ use serde_json::json;
 use crate::app;
 use crate::cli;
 use crate::command::{Failure, load, print_line};
-use crate::config::{Settings, Webhook};
+use crate::config::{Override, Settings, Webhook};
 use crate::webhook::{Delivery, Format, WallClock, send_once};
 
-pub(super) async fn run(settings: &cli::Settings, json: bool) -> Result<(), Failure> {
-    let config = load(&Settings::default(), settings, Vec::new())?.config;
+pub(super) async fn run(settings: &cli::Settings, format: Option<String>, json: bool) -> Result<(), Failure> {
+    let format = format.map(|format| Override::new("--format", "webhooks.0.format", format));
+    let config = load(&Settings::default(), settings, format.into_iter().collect())?.config;
     if config.webhooks.is_empty() {
         return Err(Failure::usage(anyhow::anyhow!(
             "no webhook is configured: give --webhook URL --webhook-secret-file FILE or set [[webhooks]]"

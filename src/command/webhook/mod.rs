@@ -16,7 +16,7 @@ use text_table::{Cell, Tone, render};
 
 pub(super) async fn run(command: WebhookCommand) -> Result<(), Failure> {
     match command {
-        WebhookCommand::Test { settings, json } => attempt::run(&settings, json).await,
+        WebhookCommand::Test { settings, format, json } => attempt::run(&settings, format, json).await,
         WebhookCommand::Verify(request) => verify::run(&request),
         WebhookCommand::List(door) => list(&door).await,
         WebhookCommand::Enable { name, door, token_file } => {

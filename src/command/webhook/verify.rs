@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use humantime_serde::re::humantime::{format_duration, parse_duration};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::Verify;
 use crate::command::{Failure, print_line};
@@ -33,15 +33,38 @@ enum Mismatch {
     Utf8,
     #[error("the body was changed: {0}")]
     Changed(&'static str),
-    #[error("no signature fits: another secret, or id, time or body were changed")]
-    NoneFits,
+    #[error("the body is empty: the receiver read it before it was written, or {0}")]
+    Empty(&'static str),
+    #[error("no signature fits: {0}")]
+    NoneFits(&'static str),
+}
+
+/// The body parses and has the form of ours.
+const AS_SENT: &str = "the body has the form that ours have, so most likely it was signed with another secret; or webhook-id or \
+     webhook-timestamp were changed";
+/// It has not.
+const NOT_AS_SENT: &str = "the body is not in the form that ours have: it was changed on its way, or is of somebody else; or the secret is another";
+
+impl Mismatch {
+    /// What failed, for programs.
+    fn part(&self) -> &'static str {
+        match self {
+            Self::Missing(_) | Self::NoVersion | Self::Timestamp(_) => "headers",
+            Self::Utf8 | Self::Changed(_) | Self::Empty(_) => "body",
+            Self::NoneFits(_) => "signature",
+            Self::Old { .. } | Self::Ahead { .. } => "time",
+        }
+    }
 }
 
 pub(super) fn run(request: &Verify) -> Result<(), Failure> {
     let tolerance = parse_duration(&request.tolerance).map_err(|error| {
         Failure::usage(anyhow::anyhow!("--tolerance {}: {error}; use a time such as 5m", request.tolerance))
     })?;
-    let secrets = Secrets::from_file(&request.secret_file).map_err(Failure::usage)?;
+    let secrets = Secrets::from_file(&request.secret_file).map_err(|error| {
+        let fix = "only `standard` and `cloudevents` are signed, by secrets whsec_...; the other formats' secrets sign nothing";
+        Failure::usage(anyhow::anyhow!("--secret-file: {error}; {fix}"))
+    })?;
     let headers = std::fs::read_to_string(&request.headers);
     let headers =
         headers.with_context(|| format!("--headers {}", request.headers.display())).map_err(Failure::usage)?;
@@ -50,9 +73,10 @@ pub(super) fn run(request: &Verify) -> Result<(), Failure> {
     let verified = verify(&secrets, &headers, &body.map_err(Failure::usage)?, now_s, tolerance);
     if request.json {
         let why = verified.as_ref().err().map(ToString::to_string);
-        print_line(
-            &json!({"verified": verified.is_ok(), "secret": verified.as_ref().ok(), "problem": why}).to_string(),
-        );
+        let part = verified.as_ref().err().map(Mismatch::part);
+        let secret = verified.as_ref().ok();
+        let told = json!({"verified": verified.is_ok(), "secret": secret, "failed": part, "problem": why});
+        print_line(&told.to_string());
     } else if let Ok(secret) = verified {
         print_line(&format!("verified with secret {secret}"));
     }
@@ -85,7 +109,9 @@ fn verify(secrets: &Secrets, headers: &str, body: &[u8], now_s: i64, tolerance: 
     let Some(place) = fitting(body)? else {
         return Err(match changed(body, fitting)? {
             Some(how) => Mismatch::Changed(how),
-            None => Mismatch::NoneFits,
+            None if body.is_empty() => Mismatch::Empty("--body names another file than the request's"),
+            None if has_our_form(body) => Mismatch::NoneFits(AS_SENT),
+            None => Mismatch::NoneFits(NOT_AS_SENT),
         });
     };
     let shown = |seconds: u64| format_duration(Duration::from_secs(seconds)).to_string();
@@ -120,6 +146,13 @@ fn changed(
         return Ok(Some("it was parsed and written anew; verify the bytes as they came"));
     }
     Ok(None)
+}
+
+/// An object without white space between its parts, with the fields of Standard Webhooks or of CloudEvents.
+fn has_our_form(body: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(body) else { return false };
+    let Ok(Value::Object(fields)) = serde_json::from_str(text) else { return false };
+    ["type", "data"].iter().all(|field| fields.contains_key(*field)) && without_spaces(text) == text
 }
 
 /// JSON without white space between its parts, in the same order.
@@ -187,8 +220,9 @@ mod tests {
         let asymmetric = headers().replace(" v1,", " v2,");
         assert_eq!(check(&asymmetric, BODY, SENT_S), Err(Mismatch::NoVersion));
         let wrong = verify(&secrets(OTHER), &headers(), BODY, SENT_S, Duration::ZERO);
-        assert_eq!(wrong, Err(Mismatch::NoneFits));
-        assert_eq!(check(&headers().replace("evt_1", "evt_2"), BODY, SENT_S), Err(Mismatch::NoneFits));
+        assert!(matches!(wrong, Err(Mismatch::NoneFits(_))), "{wrong:?}");
+        let renamed = check(&headers().replace("evt_1", "evt_2"), BODY, SENT_S);
+        assert!(matches!(renamed, Err(Mismatch::NoneFits(_))), "{renamed:?}");
         assert_eq!(check(&headers(), b"\xff", SENT_S), Err(Mismatch::Utf8));
     }
 
@@ -200,5 +234,25 @@ mod tests {
             let told = check(&headers(), body, SENT_S).unwrap_err();
             assert!(matches!(told, Mismatch::Changed(why) if why.contains(how)), "{told}");
         }
+    }
+
+    /// One sentence named secret, id, time and body for all of these.
+    #[test]
+    fn another_secret_another_body_a_late_request_and_an_empty_one_are_told_apart() {
+        let other = secrets(OTHER);
+        let body = br#"{"type":"anomaly.opened","timestamp":"2026-11-22T01:23:20Z","data":{"a":1}}"#;
+        let signature = secrets(ONE).signatures("evt_1", SENT_S, body).unwrap().remove(0);
+        let headers = format!("webhook-id: evt_1\nwebhook-timestamp: {SENT_S}\nwebhook-signature: {signature}\n");
+        let told = |secrets: &Secrets, body: &[u8], now_s| {
+            let why = verify(secrets, &headers, body, now_s, Duration::from_secs(300)).unwrap_err();
+            (why.part(), why.to_string())
+        };
+        let (part, why) = told(&other, body, SENT_S);
+        assert!(part == "signature" && why.contains("signed with another secret"), "{why}");
+        let (part, why) = told(&secrets(ONE), b"{\"other\":1}", SENT_S);
+        assert!(part == "signature" && why.contains("not in the form"), "{why}");
+        let (part, why) = told(&secrets(ONE), body, SENT_S + 301);
+        assert!(part == "time" && why.contains("old"), "{why}");
+        assert_eq!(told(&secrets(ONE), b"", SENT_S).0, "body");
     }
 }
