@@ -142,8 +142,8 @@ fn detect(
     job: &Job,
     settings: Settings,
 ) -> impl Fn(&flowshift_consumer::stage::ShardContext) -> Detect + Send + Sync + 'static {
-    let (metrics, seed) = (job.metrics.pipeline.clone(), job.seed.clone());
-    move |_| Detect::new(settings.clone(), metrics.clone(), seed.clone())
+    let (metrics, seed) = (job.metrics.clone(), job.seed.clone());
+    move |_| Detect::new(settings.clone(), &metrics, seed.clone())
 }
 
 fn correlate(

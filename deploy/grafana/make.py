@@ -5,10 +5,11 @@ Run by `tests/operations/run --write`; the JSON beside this file is what people 
 
 import itertools, json
 
-from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import BigValueGraphMode, LegendPlacement, TooltipDisplayMode
-from grafana_foundation_sdk.models.dashboard import DataSourceRef, DashboardCursorSync
+from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef, DataTransformerConfig
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from panels import DASHBOARDS
 
@@ -22,13 +23,28 @@ def lines():
     return timeseries.Panel().legend(legend).tooltip(tooltip).min(0).span(8).height(7)
 
 
+def matrix():
+    """A table with a row for each source's zone and a column for each destination's."""
+    places = {"rowField": "src_az", "columnField": "dst_az", "valueField": "Value", "emptyValue": "null"}
+    turned = DataTransformerConfig(id_val="groupingToMatrix", options=places)
+    return table.Panel().with_transformation(turned).span(12).height(8)
+
+
+def stats():
+    """One number."""
+    return stat.Panel().graph_mode(BigValueGraphMode.NONE).span(4).height(4)
+
+
+KINDS = {"lines": lines, "matrix": matrix, "stat": stats}
+
+
 def panel(number, kind, title, unit, description, queries):
-    made = {"lines": lines, "stat": lambda: stat.Panel().graph_mode(BigValueGraphMode.NONE).span(4).height(4)}[kind]()
-    made = made.id(number).title(title).unit(unit).datasource(SOURCE)
+    made = KINDS[kind]().id(number).title(title).unit(unit).datasource(SOURCE)
     if description:
         made = made.description(description)
     for letter, (expression, legend) in zip("ABCDEF", queries, strict=False):
         query = prometheus.Dataquery().ref_id(letter).expr(expression).legend_format(legend).datasource(SOURCE)
+        query = query.format(PromQueryFormat.TABLE) if kind == "matrix" else query
         made = made.with_target(query if kind == "lines" else query.instant())
     return made
 

@@ -1,6 +1,7 @@
 """The dashboards as lists: rows of panels, each with its unit and its queries. Written to JSON by make.py.
 
-A panel is (kind, title, unit, description, queries), a query (expression, legend). Every metric of the program
+A panel is (kind, title, unit, description, queries), a query (expression, legend); of a matrix, its one query is by
+the zones of source and destination. Every metric of the program
 stands in one of them; tests/operations holds the names, labels and rates. `$namespace` and `$stream` are variables.
 """
 
@@ -30,6 +31,16 @@ def quantile(q, metric, by, labels=N):
 def both(metric, by, labels=N):
     """Median and 99th percentile, by one label."""
     return [(quantile(q, metric, by, labels), f"p{int(q * 100)} {{{{{by}}}}}") for q in (0.5, 0.99)]
+
+
+def zones(metric):
+    """Per second from zone to zone."""
+    return rate(f"flowshift_az_{metric}_total", "src_az, dst_az")
+
+
+def between(part, whole):
+    """A share, or a mean, from zone to zone."""
+    return [(f"{zones(part)} / {zones(whole)}", "")]
 
 
 # fmt: off
@@ -163,6 +174,14 @@ INCIDENTS = [
          [(count("flowshift_operator_requests_total", "outcome"), "{{outcome}}")]),
         ("lines", "Evidence in no incident", "ops", "",
          [(rate("flowshift_evidence_dropped_total", "reason"), "{{reason}}")]),
+    ]),
+    ("From zone (down) to zone (across)", [
+        ("matrix", "Segments retransmitted", "percentunit", "Of those sent; edge is outside the topology's subnets.",
+         between("retransmits", "segments")),
+        ("matrix", "Mean round-trip time", "s", "Of all readings.", between("rtt_seconds", "rtt_readings")),
+        ("matrix", "Connections that fail", "percentunit", "Refused, rejected or not answered.",
+         between("connect_failures", "connects")),
+        ("matrix", "Flow records", "ops", "What the other three rest on.", [(zones("flows"), "")]),
     ]),
     ("Webhooks", [
         ("lines", "Waiting", "none", "Entries of the outbox.",

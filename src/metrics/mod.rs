@@ -6,9 +6,10 @@
 //!
 //! Not here: the HTTP side (`admin`), and what the numbers mean for health (`admin::Health`).
 //!
-//! Reading order: [`Metrics`] (the whole set), [`pipeline`], [`collect`], [`webhook`], then `register`.
+//! Reading order: [`Metrics`] (the whole set), [`pipeline`], [`paths`], [`collect`], [`webhook`], then `register`.
 
 pub mod collect;
+pub mod paths;
 pub mod pipeline;
 pub mod webhook;
 

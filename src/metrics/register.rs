@@ -7,7 +7,8 @@
 use flowshift_consumer::metrics::EngineMetrics;
 use prometheus::core::Collector;
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 /// A metric could not be made or written.
@@ -81,6 +82,15 @@ impl Registrar {
 
     pub(super) fn counters(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
         self.add(name, IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    pub(super) fn float_counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<CounterVec, MetricsError> {
+        self.add(name, CounterVec::new(Opts::new(name, help), labels))
     }
 
     pub(super) fn int_gauge(&mut self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {

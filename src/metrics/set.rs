@@ -6,7 +6,7 @@
 use prometheus::{Registry, TextEncoder};
 
 use super::register::{Described, MetricsError, Registrar};
-use super::{collect, pipeline, webhook};
+use super::{collect, paths, pipeline, webhook};
 use flowshift_consumer::metrics::EngineMetrics;
 
 /// Every metric of the program.
@@ -14,6 +14,8 @@ use flowshift_consumer::metrics::EngineMetrics;
 pub struct Metrics {
     /// Records, reasons, incidents and lags.
     pub pipeline: pipeline::PipelineMetrics,
+    /// What goes between availability zones.
+    pub paths: paths::PathMetrics,
     /// Leases, commits, batches and sources, named by the engine itself.
     pub engine: EngineMetrics,
     /// Requests at the door for agents.
@@ -38,11 +40,12 @@ impl Metrics {
         )?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let pipeline = pipeline::PipelineMetrics::new(&mut registrar)?;
+        let paths = paths::PathMetrics::new(&mut registrar)?;
         let engine = registrar.engine()?;
         let collect = collect::CollectMetrics::new(&mut registrar)?;
         let webhook = webhook::WebhookMetrics::new(&mut registrar)?;
         let (registry, described) = registrar.finish();
-        Ok(Self { pipeline, engine, collect, webhook, registry, described })
+        Ok(Self { pipeline, paths, engine, collect, webhook, registry, described })
     }
 
     /// The registry, for a scrape.
@@ -130,6 +133,7 @@ mod tests {
     }
 
     const LABELS: &[&str] = &[
+        "dst_az",
         "endpoint",
         "feed",
         "form",
@@ -141,6 +145,7 @@ mod tests {
         "severity",
         "shard",
         "signal",
+        "src_az",
         "status",
         "stream",
         "table",

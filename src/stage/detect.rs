@@ -18,6 +18,8 @@ use flowshift_proto::state::{Chunk, Kind};
 use serde::{Deserialize, Serialize};
 
 use crate::convert::{evidence, pane};
+use crate::metrics::Metrics;
+use crate::metrics::paths::Paths;
 use crate::metrics::pipeline::{PipelineMetrics, Share};
 
 /// Version of the stored state. Version 2 knew nothing of parts of the peers' flows and is taken up; version 1 had no
@@ -91,6 +93,7 @@ pub type Seed = BTreeMap<u16, LaneDetector>;
 pub struct Detect {
     settings: Settings,
     metrics: PipelineMetrics,
+    paths: Paths,
     /// Pairs of all lanes, of which other shards of this worker have others.
     pairs: Share,
     seed: Option<Arc<Seed>>,
@@ -106,13 +109,14 @@ struct Lane {
 
 impl Detect {
     /// For lanes judged by these settings; a lane without state starts with its `seed`, if there is one.
-    pub fn new(settings: Settings, metrics: PipelineMetrics, seed: Option<Arc<Seed>>) -> Self {
+    pub fn new(settings: Settings, metrics: &Metrics, seed: Option<Arc<Seed>>) -> Self {
+        let (metrics, paths) = (metrics.pipeline.clone(), Paths::new(metrics.paths.clone()));
         let pairs = Share::of(&metrics.subnet_pairs);
-        Self { settings, metrics, pairs, seed, lanes: BTreeMap::new() }
+        Self { settings, metrics, paths, pairs, seed, lanes: BTreeMap::new() }
     }
 
     fn lane(&mut self, lane: LaneId) -> Result<&mut Lane, StageError> {
-        self.lanes.get_mut(&lane).ok_or_else(|| StageError::new(format!("lane {lane} is not of this shard")))
+        own(&mut self.lanes, lane)
     }
 
     fn detector(&self, state: LaneState) -> Result<LaneDetector, StageError> {
@@ -140,7 +144,8 @@ impl Reducer for Detect {
 
     fn apply(&mut self, lane: LaneId, payload: &Bytes) -> Result<(), StageError> {
         let metrics = self.metrics.clone();
-        let lane = self.lane(lane)?;
+        let Self { lanes, paths, .. } = self;
+        let lane = own(lanes, lane)?;
         let batch = match Batch::decode(payload) {
             Ok(batch) => batch,
             Err(error) => {
@@ -153,7 +158,9 @@ impl Reducer for Detect {
         for received in batch.panes() {
             match pane::from_exchange(&received) {
                 Ok((pair, kind, start, cell)) => {
-                    if lane.detector.merge(&pair, kind, start, &cell) != MergeOutcome::Accepted {
+                    if lane.detector.merge(&pair, kind, start, &cell) == MergeOutcome::Accepted {
+                        paths.count(&pair, &cell);
+                    } else {
                         tracing::warn!(pair = %pair, pane = start, "pane came after its step was judged");
                     }
                 }
@@ -223,6 +230,10 @@ impl Reducer for Detect {
         let body = postcard::to_stdvec(&body).map_err(|e| StageError::with("lane state", e))?;
         Ok(Chunk { version: STATE_VERSION, kind: Kind::Lane, body }.encode())
     }
+}
+
+fn own(lanes: &mut BTreeMap<LaneId, Lane>, lane: LaneId) -> Result<&mut Lane, StageError> {
+    lanes.get_mut(&lane).ok_or_else(|| StageError::new(format!("lane {lane} is not of this shard")))
 }
 
 fn page_name(key: PageKey) -> Result<PageName, StageError> {

@@ -34,7 +34,7 @@ fn states(lanes: u32, minutes: i64) -> Vec<Bytes> {
     let aggregate = Aggregate::new(lanes);
     let prepared = aggregate.prepare(&snapshot).unwrap();
     let metrics = Metrics::new().unwrap();
-    let mut detect = Detect::new(rules::detector_settings(&config).unwrap(), metrics.pipeline.clone(), None);
+    let mut detect = Detect::new(rules::detector_settings(&config).unwrap(), &metrics, None);
     let lane = lanes.get(0).unwrap();
     detect.restore(lane, None).unwrap();
     let stream = StreamId { name: "flows".into(), created_ms: 1 };
