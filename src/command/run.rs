@@ -30,13 +30,15 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let health = Health::new();
     let leave = services::signals(&health)?;
     let clients = Clients::connect(&config.aws).await.map_err(Failure::start)?.counted(&metrics.engine);
-    preflight::streams(&config, &clients).await?;
-    let missing = preflight::missing_tables(&config, &clients).await;
     let switches = Switches::default();
     let operator = Operator::open(&config, &clients, &metrics, &switches).map_err(Failure::usage)?;
     let admin = services::admin(&config, &metrics, &health, Some(operator)).await?;
     let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
     health.mark_started();
+    // Behind the probes, which answer also while AWS does not.
+    let (there, missing) =
+        tokio::join!(preflight::streams(&config, &clients), preflight::missing_tables(&config, &clients));
+    there?;
     let printer = (args.json || args.dry_run).then(|| -> Printer { Arc::new(print_line) });
     let worker = app::worker_id();
     preflight::introduce(&config, args.role, &worker, admin.address);
