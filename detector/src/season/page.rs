@@ -107,6 +107,7 @@ impl SlotPage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cell::{Split, Tally};
     use super::*;
 
     const KEY: PageKey = PageKey { kind: FeedKind::Reports, slot: 1_888_888 };
@@ -132,4 +133,31 @@ mod tests {
         let newer = [&[2], &bytes[1..]].concat();
         assert_eq!(SlotPage::decode(KEY, &newer), Err(PageError::Version { key: KEY, version: 2 }));
     }
+
+    /// Pages are never written again: what a release of version 1 stored is read for two weeks of baselines after it.
+    #[test]
+    fn the_bytes_of_version_1_are_read_and_written_as_they_were() {
+        let tally = |n| Tally { events: n, trials: n * 1_000 };
+        let split = |n| Split { learned: tally(n), held: tally(n + 1) };
+        let mut cell = SlotCell {
+            steps: 15,
+            flows: 300,
+            segments: split(1),
+            marked: split(3),
+            connects: split(5),
+            timeouts: split(7),
+            ..SlotCell::default()
+        };
+        [(-40, 2), (-38, 300)].into_iter().for_each(|(bin, count)| cell.rtt.learned.put(bin, count));
+        cell.rtt.held.put(90, 1);
+        let page = SlotPage(vec![(2, SlotCell::default()), (70_000, cell)]);
+        assert_eq!(page.encode(), VERSION_1);
+        assert_eq!(SlotPage::decode(KEY, &VERSION_1), Ok(page));
+    }
+
+    const VERSION_1: [u8; 65] = [
+        1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 240, 162, 4, 15, 172, 2, 1, 232, 7,
+        2, 208, 15, 3, 184, 23, 4, 160, 31, 5, 136, 39, 6, 240, 46, 7, 216, 54, 8, 192, 62, 79, 3, 2, 0, 172, 2, 180,
+        1, 1, 1,
+    ];
 }
