@@ -27,6 +27,7 @@ use prometheus::IntCounterVec;
 use tokio::sync::Mutex;
 
 pub use routes::routes;
+use token::TokenStore;
 pub use token::{Token, TokenError};
 
 use crate::app;
@@ -57,7 +58,7 @@ struct Inner {
     evidence: String,
     settings: Settings,
     /// Without one no command is taken.
-    token: Option<Token>,
+    token: Option<TokenStore>,
     clock: WallClock,
     requests: IntCounterVec,
     /// The webhooks this process delivers to.
@@ -78,7 +79,7 @@ impl Operator {
             tables: app::tables(config),
             evidence: config.streams.evidence.clone(),
             settings: rules::detector_settings(config)?,
-            token: Token::configured(&config.admin)?,
+            token: TokenStore::configured(&config.admin)?,
             clock: WallClock::system(),
             requests: metrics.pipeline.operator_requests.clone(),
             switches: switches.clone(),

@@ -162,7 +162,7 @@ impl Inner {
     }
 
     pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let token = self.token.as_ref().ok_or_else(Refusal::off)?;
+        let token = self.token.as_ref().ok_or_else(Refusal::off)?.current();
         let told = headers.get(header::AUTHORIZATION).is_some_and(|header| token.is_in(header.as_bytes()));
         if told {
             return Ok(());

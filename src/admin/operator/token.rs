@@ -1,10 +1,13 @@
 //! The token that commands must carry.
 //!
-//! Read once at the start, never shown: `Debug` is redacted and errors name the source, not the content. Invariant:
-//! comparing takes as long for a token that is almost right as for one that is all wrong.
+//! A file is read again for every command, so that a rotated Secret holds at once; while it cannot be read, the last good
+//! token stays. Never shown: `Debug` is redacted and errors name the source, not the content. Invariants: a server that
+//! began with a token never goes on without one; comparing takes as long for a token that is almost right as for one that
+//! is all wrong.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::config::AdminSettings;
 
@@ -52,13 +55,17 @@ impl Token {
     /// It cannot be read, or is none.
     pub fn configured(settings: &AdminSettings) -> Result<Option<Self>, TokenError> {
         if let Some(path) = &settings.token_file {
-            let text = std::fs::read_to_string(path);
-            let text = text.map_err(|source| TokenError::Read { path: path.clone(), source })?;
-            return Self::parse("admin.token_file", &text).map(Some);
+            return Self::from_file(path).map(Some);
         }
         let Some(name) = &settings.token_env else { return Ok(None) };
         let text = std::env::var(name).map_err(|_| TokenError::Variable(name.clone()))?;
         Self::parse("admin.token_env", &text).map(Some)
+    }
+
+    fn from_file(path: &Path) -> Result<Self, TokenError> {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|source| TokenError::Read { path: path.to_owned(), source })?;
+        Self::parse("admin.token_file", &text)
     }
 
     /// A token as it was written, white space around it ignored; `key` is named when it is none.
@@ -88,9 +95,61 @@ impl Token {
     }
 }
 
+/// The token as it is now.
+#[derive(Debug)]
+pub(super) struct TokenStore {
+    /// Read again for every command.
+    file: Option<PathBuf>,
+    last: Mutex<Token>,
+}
+
+impl TokenStore {
+    /// The token that the settings name, now and later; none when they name none.
+    ///
+    /// # Errors
+    /// It cannot be read now, or is none.
+    pub(super) fn configured(settings: &AdminSettings) -> Result<Option<Self>, TokenError> {
+        let token = Token::configured(settings)?;
+        Ok(token.map(|token| Self { file: settings.token_file.clone(), last: Mutex::new(token) }))
+    }
+
+    /// Reads the file again, if it is one. Cost: a read of a small file, for commands alone.
+    pub(super) fn current(&self) -> Token {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.file.as_deref().map(Token::from_file) {
+            Some(Ok(token)) => *last = token,
+            Some(Err(error)) => tracing::warn!(%error, "the token cannot be read again, the last one stays"),
+            None => {}
+        }
+        last.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Kubernetes changes a mounted Secret in place: the old token held until the next start.
+    #[test]
+    fn a_token_that_is_rotated_in_its_file_holds_at_once_and_the_last_good_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, TOKEN).unwrap();
+        let settings = AdminSettings { token_file: Some(path.clone()), ..AdminSettings::default() };
+        let store = TokenStore::configured(&settings).unwrap().unwrap();
+        assert!(store.current().is_in(format!("Bearer {TOKEN}").as_bytes()));
+        let rotated = "fedcba9876543210";
+        std::fs::write(&path, rotated).unwrap();
+        assert!(store.current().is_in(format!("Bearer {rotated}").as_bytes()));
+        assert!(!store.current().is_in(format!("Bearer {TOKEN}").as_bytes()));
+        for broken in
+            [|path: &Path| std::fs::write(path, "").unwrap(), |path: &Path| std::fs::remove_file(path).unwrap()]
+        {
+            broken(&path);
+            assert!(store.current().is_in(format!("Bearer {rotated}").as_bytes()));
+        }
+        assert!(TokenStore::configured(&AdminSettings::default()).unwrap().is_none());
+    }
 
     const TOKEN: &str = "0123456789abcdef";
 
