@@ -183,10 +183,11 @@ fn unread(rows: &[LeaseRow]) -> BTreeSet<&ShardId> {
     rows.iter().filter(|row| row.checkpoint != Checkpoint::ShardEnd).map(|row| &row.shard).collect()
 }
 
-/// Whether the shard can be read now: not consumed, and begun, or every parent with a row is consumed. A parent without a
-/// row is gone and blocks nothing; nor does one that somebody opened again, or whose row can no longer be read.
+/// Whether the shard can be read now: not consumed, and with state of its own, or every parent with a row is consumed. A
+/// parent without a row is gone and blocks nothing; nor does one that somebody opened again, or whose row can no longer be
+/// read, of a shard that has committed. One that has not would begin with what the parent has by now.
 fn is_open(row: &LeaseRow, unread: &BTreeSet<&ShardId>) -> bool {
-    let waits = || !row.is_begun() && row.parents.iter().any(|parent| unread.contains(parent));
+    let waits = || row.manifest.is_none() && row.parents.iter().any(|parent| unread.contains(parent));
     unread.contains(&row.shard) && !waits()
 }
 
@@ -204,21 +205,24 @@ fn count_elsewhere(tables: &[(String, Vec<LeaseRow>)], stream: &str) -> BTreeMap
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commit::Manifest;
     use crate::lease::new_row;
     use crate::shard::{HashRange, Shard};
 
     /// Somebody moved its parent's checkpoint back, or the parent's row could no longer be read: a shard in the middle
-    /// of its work was assigned to nobody once its owner had died.
+    /// of its work was assigned to nobody once its owner had died. One that was only claimed takes its parent's state: it
+    /// was assigned, and began with half of it.
     #[test]
-    fn a_shard_that_was_begun_is_assigned_whatever_its_parents_show() {
+    fn a_shard_that_has_committed_is_assigned_whatever_its_parents_show() {
         let shard = Shard {
             id: ShardId::new("child"),
             parents: vec![ShardId::new("parent")],
             range: HashRange::ALL,
             closed: false,
         };
-        let young = new_row(&shard, &Checkpoint::TrimHorizon, 0);
-        let begun = young.clone().with(attribute::EPOCH, Value::number(1));
+        let young = new_row(&shard, &Checkpoint::TrimHorizon, 0).with(attribute::EPOCH, Value::number(1));
+        let state = Manifest::new("5".into(), Vec::new()).encode_bytes();
+        let begun = young.clone().with(attribute::MANIFEST, Value::B(state));
         let (young, begun) = (LeaseRow::read(&young).unwrap().unwrap(), LeaseRow::read(&begun).unwrap().unwrap());
         let (parent, child) = (ShardId::new("parent"), ShardId::new("child"));
         let (before, after) = (BTreeSet::from([&parent, &child]), BTreeSet::from([&child]));

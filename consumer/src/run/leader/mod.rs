@@ -189,15 +189,20 @@ impl Leader {
         let due = self.synced.is_none_or(|at| at.elapsed() >= self.parts.config.timing.shard_sync);
         let (mut tables, mut all_synced): (Vec<(String, Vec<LeaseRow>)>, _) = (Vec::new(), true);
         for stream in self.parts.streams.clone() {
-            let mut rows = self.rows(&stream).await?;
-            let synced = self.sync(&stream, &mut rows, due).await;
-            all_synced &= synced.is_ok();
-            failed = failed.and(synced);
-            let listed = self.syncs.get(&stream).map(|sync| &sync.listed);
-            let ghosts = ghost::ghosts(&rows);
+            let rows = self.rows(&stream).await?;
+            tables.push((stream, rows));
+        }
+        let mut lists = self.lists(&tables, due).await;
+        for (stream, rows) in &mut tables {
+            if let Some(list) = lists.remove(stream) {
+                let synced = self.sync(stream, rows, list).await;
+                all_synced &= synced.is_ok();
+                failed = failed.and(synced);
+            }
+            let listed = self.syncs.get(stream).map(|sync| &sync.listed);
+            let ghosts = ghost::ghosts(rows);
             // Rows go only when their shards are no longer listed.
             rows.retain(|row| !ghosts.contains(&row.shard) || listed.is_some_and(|listed| listed.contains(&row.shard)));
-            tables.push((stream, rows));
         }
         if due && all_synced {
             self.synced = Some(Instant::now());

@@ -7,7 +7,7 @@
 //! stream that is first met with closed shards is read from the set time on, all of it and nothing before, and a
 //! reshard never skips a record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
@@ -21,7 +21,7 @@ use crate::run::{DriveError, StartPosition};
 use crate::shard::{Shard, ShardId};
 use crate::table::{Condition, Item, TableError, TableName, Update, Value};
 
-/// How long a pass waits for a list of shards: no lease should wait for it longer. A call of ListShards gives 1,000
+/// How long a pass waits for lists of shards: no lease should wait for them longer. A call of ListShards gives 1,000
 /// shards, so that a stream of 20,000 has half a second for each. A list that was not whole by then is asked for anew at
 /// the next pass.
 const LISTING: Duration = Duration::from_secs(10);
@@ -44,47 +44,72 @@ pub(super) struct StreamSync {
 }
 
 impl Leader {
-    /// Makes rows for shards that have none, if it is `due` or looks necessary.
-    pub(super) async fn sync(&mut self, stream: &str, rows: &mut Vec<LeaseRow>, due: bool) -> Result<(), DriveError> {
-        let mut known = self.syncs.remove(stream).unwrap_or_default();
-        let synced = self.sync_with(&mut known, stream, rows, due).await;
-        self.syncs.insert(stream.to_owned(), known);
-        if let Some(shards) = synced? {
-            self.clean_up(stream, &shards, rows).await?;
+    /// The lists of shards that are `due` or look necessary, by stream; asked for side by side, so that a pass waits for all
+    /// of them no longer than for one.
+    pub(super) async fn lists(
+        &mut self,
+        tables: &[(String, Vec<LeaseRow>)],
+        due: bool,
+    ) -> BTreeMap<String, Result<Vec<Shard>, LogError>> {
+        let mut wanted = Vec::new();
+        for (stream, rows) in tables {
+            // Looked at in any case: it counts passes.
+            if self.looks_incomplete(stream, rows) || due {
+                wanted.push(stream);
+            }
         }
-        Ok(())
+        let log = &self.parts.log;
+        let asked = wanted.into_iter().map(|stream| async move {
+            let list = tokio::time::timeout(LISTING, log.shards(stream)).await;
+            let late = |_| Err(LogError::Unavailable(format!("shards not listed within {LISTING:?}")));
+            (stream.clone(), list.unwrap_or_else(late))
+        });
+        futures::future::join_all(asked).await.into_iter().collect()
     }
 
-    /// The shards, if they were listed.
-    async fn sync_with(
-        &self,
-        known: &mut StreamSync,
-        stream: &str,
-        rows: &mut Vec<LeaseRow>,
-        due: bool,
-    ) -> Result<Option<Vec<Shard>>, DriveError> {
+    /// Whether the rows leave a hole, or a consumed shard has no child among them that was not looked for before.
+    fn looks_incomplete(&mut self, stream: &str, rows: &[LeaseRow]) -> bool {
         let holes = holes(rows);
         self.parts.metrics.hash_holes(stream, holes.len());
+        let known = self.syncs.entry(stream.to_owned()).or_default();
         known.hole_passes = if holes.is_empty() { 0 } else { known.hole_passes.saturating_add(1) };
         let hole = known.hole_passes >= HOLE_PASSES && known.hole_passes.is_multiple_of(HOLE_PASSES);
         if hole {
             let (start, end) = holes.first().copied().unwrap_or_default();
             tracing::error!(stream, holes = holes.len(), %start, %end, "open leases leave a hole in the hash range");
         }
-        let childless = childless(rows);
-        if !(due || hole || !childless.is_subset(&known.childless)) {
-            return Ok(None);
-        }
-        let listing = tokio::time::timeout(LISTING, self.parts.log.shards(stream)).await;
-        let late = |_| Err(LogError::Unavailable(format!("shards not listed within {LISTING:?}")));
-        let shards = listing.unwrap_or_else(late)?;
+        hole || !childless(rows).is_subset(&known.childless)
+    }
+
+    /// Makes rows for listed shards that have none, and removes those of consumed ones.
+    pub(super) async fn sync(
+        &mut self,
+        stream: &str,
+        rows: &mut Vec<LeaseRow>,
+        list: Result<Vec<Shard>, LogError>,
+    ) -> Result<(), DriveError> {
+        let shards = list?;
+        let mut known = self.syncs.remove(stream).unwrap_or_default();
+        let synced = self.sync_with(&mut known, stream, &shards, rows).await;
+        self.syncs.insert(stream.to_owned(), known);
+        synced?;
+        self.clean_up(stream, &shards, rows).await
+    }
+
+    async fn sync_with(
+        &self,
+        known: &mut StreamSync,
+        stream: &str,
+        shards: &[Shard],
+        rows: &mut Vec<LeaseRow>,
+    ) -> Result<(), DriveError> {
         known.listed = shards.iter().map(|shard| shard.id.clone()).collect();
         known.whole = false;
-        self.make_rows(stream, &shards, rows).await?;
+        self.make_rows(stream, shards, rows).await?;
         known.whole = true;
-        known.childless = self::childless(rows);
-        known.vanished = self.note_vanished(stream, &shards, rows, &known.vanished);
-        Ok(Some(shards))
+        known.childless = childless(rows);
+        known.vanished = self.note_vanished(stream, shards, rows, &known.vanished);
+        Ok(())
     }
 
     async fn make_rows(&self, stream: &str, shards: &[Shard], rows: &mut Vec<LeaseRow>) -> Result<(), DriveError> {

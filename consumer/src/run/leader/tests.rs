@@ -13,7 +13,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Entry, Record};
 use crate::run::{Tables, Timing, Worker};
 use crate::shard::ShardId;
-use crate::stage::{Stage, StageError, StatePart};
+use crate::stage::{ShardContext, Stage, StageError, StatePart};
 use crate::table::memory::MemoryTable;
 use crate::table::{Condition, Item, TableError, Update, Value};
 
@@ -88,6 +88,8 @@ struct Site {
     log: Arc<MemoryLog>,
     reads: Reads,
     starts: Option<StartPosition>,
+    /// Streams of the job in which nothing comes.
+    quiet: &'static [&'static str],
     /// What comes of listing shards.
     listing: Arc<Mutex<outage::Answer>>,
 }
@@ -96,7 +98,7 @@ impl Site {
     fn new(shards: u32) -> Self {
         let log = Arc::new(MemoryLog::new(EPOCH_MS));
         log.create("flows", shards);
-        Self { table: Arc::default(), log, reads: Reads::default(), starts: None, listing: Arc::default() }
+        Self { table: Arc::default(), log, reads: Reads::default(), starts: None, quiet: &[], listing: Arc::default() }
     }
 
     fn start(&self, id: &str) -> Process {
@@ -113,10 +115,14 @@ impl Site {
         let (log, reads, worker) = (self.log.clone(), self.reads.clone(), id.to_owned());
         let clock = WallClock::new(move || log.now_ms());
         let listing = Arc::new(outage::Listing { log: self.log.clone(), answer: self.listing.clone() });
-        let mut job = Worker::new(config, port.clone(), listing, clock, metrics).stage("flows", move |context, _| {
+        let stage = move |context: &ShardContext, _| {
             let shard = context.shard.as_str().to_owned();
             Reader { worker: worker.clone(), shard, reads: reads.clone() }
-        });
+        };
+        let mut job = Worker::new(config, port.clone(), listing, clock, metrics).stage("flows", stage.clone());
+        for stream in self.quiet {
+            job = job.stage(stream, stage.clone());
+        }
         if let Some(start) = self.starts {
             job = job.start_at("flows", start);
         }

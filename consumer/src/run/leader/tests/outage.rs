@@ -49,9 +49,12 @@ impl Log for Listing {
 /// meanwhile stood still.
 #[tokio::test(start_paused = true)]
 async fn leases_of_the_dead_go_on_while_shards_cannot_be_listed() {
-    // Where no answer comes, every pass waits for one: the pass before the one that may act, and that one.
+    // Where no answer comes, every pass waits for one: the pass before the one that may act, and that one. For all streams
+    // together: one after the other, they kept the leases waiting for more than a minute.
     for (answer, longest) in [(Answer::Refusal, 20_u64), (Answer::Silence, 40)] {
-        let site = Site::new(6);
+        let mut site = Site::new(6);
+        site.quiet = &["quiet-1", "quiet-2"];
+        site.quiet.iter().for_each(|stream| site.log.create(stream, 1));
         let mut fleet = settled(&site).await;
         *site.listing.lock().unwrap() = answer;
         // Longer than it takes until they are to be listed again.
@@ -59,7 +62,7 @@ async fn leases_of_the_dead_go_on_while_shards_cannot_be_listed() {
         let (dead, since) = (fleet.remove(0), Instant::now());
         let id = dead.id.clone();
         dead.kill();
-        site.produce(120).await;
+        site.produce(200).await;
         let gap = site.longest_gap(&id, since);
         assert!(gap < Duration::from_secs(longest), "{answer:?}: {gap:?}");
     }
