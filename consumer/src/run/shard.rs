@@ -19,9 +19,9 @@ use super::roster::Successors;
 use super::task::{FirstRead, ShardTask};
 use super::{DriveError, Exit, Reading, WorkerConfig};
 use crate::clock::WallClock;
-use crate::commit::{Chunks, Epochs, Snapshots};
-use crate::lease::{HeldLease, LeasePlace, attribute};
-use crate::log::Log;
+use crate::commit::{ChunkError, Chunks, Epochs, SnapshotError, Snapshots};
+use crate::lease::{HeldLease, LeaseError, LeasePlace, attribute};
+use crate::log::{Log, LogError, PutError};
 use crate::metrics::EngineMetrics;
 use crate::stage::ShardContext;
 use crate::table::{Condition, Table, Update, Value};
@@ -32,11 +32,23 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// Characters of a trouble that its row keeps.
 const TOLD: usize = 300;
 
-/// Says in the row why its shard stopped, for whoever looks at it from outside. Not what passes by itself: a table or a
-/// stream that does not answer.
+/// Whether the error passes by itself: a table or a stream that does not answer, a lease that is to go.
+fn passes(error: &DriveError) -> bool {
+    match error {
+        DriveError::Table(e)
+        | DriveError::Lease(LeaseError::Table(e))
+        | DriveError::Chunk(ChunkError::Table(e))
+        | DriveError::Snapshot(SnapshotError::Table(e)) => e.is_retryable(),
+        DriveError::Lease(e) => matches!(e, LeaseError::Lost | LeaseError::Refused),
+        DriveError::Log(e) => e.is_retryable() || matches!(e, LogError::Expired),
+        DriveError::Put(e) => !matches!(e, PutError::Refused(_)),
+        _ => false,
+    }
+}
+
+/// Says in the row why its shard stopped, for whoever looks at it from outside.
 async fn tell(lease: &HeldLease, error: &DriveError) {
-    use DriveError::{Lease, Log, Put, Table};
-    if matches!(error, Lease(_) | Log(_) | Put(_) | Table(_)) {
+    if passes(error) {
         return;
     }
     let text: String = error.to_string().chars().take(TOLD).collect();

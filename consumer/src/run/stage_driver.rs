@@ -121,6 +121,8 @@ struct StageRun<'a> {
     tip: Option<Instant>,
     /// When the row was last told so.
     told_tip: Option<Instant>,
+    /// Whether the row says why the shard stopped, which it no longer does.
+    troubled: bool,
     /// An operator's decision that the next commit rests on.
     resolution: Option<Resolution>,
 }
@@ -157,6 +159,7 @@ impl<'a> StageRun<'a> {
         if found.discarded || resolution.is_some() {
             control::tell_again(task, lanes).await?;
         }
+        let troubled = row.trouble.is_some();
         let dirty = resolution.is_some() || found.discarded || found.inherited && !kept.is_empty();
         Ok(Self {
             task,
@@ -175,6 +178,7 @@ impl<'a> StageRun<'a> {
             at_end: false,
             tip: None,
             told_tip: None,
+            troubled,
         })
     }
 
@@ -208,13 +212,14 @@ impl<'a> StageRun<'a> {
 
     /// Tells the row now and then that a shard in which nothing comes is read to its tip.
     async fn tell_tip(&mut self) -> Result<(), DriveError> {
-        let Some(every) = self.task.retention.say_every() else { return Ok(()) };
-        if self.told_tip.is_some_and(|at| at.elapsed() < every) {
+        let every = self.task.retention.say_every();
+        let due = every.is_some_and(|every| self.told_tip.is_none_or(|at| at.elapsed() >= every));
+        if !due && !self.troubled {
             return Ok(());
         }
         let update = self.task.with_tip(Update::new().remove(attribute::TROUBLE), self.tip);
         self.task.lease.write(update, Condition::None).await?;
-        self.told_tip = Some(Instant::now());
+        (self.told_tip, self.troubled) = (Some(Instant::now()), false);
         Ok(())
     }
 
@@ -267,7 +272,7 @@ impl<'a> StageRun<'a> {
             update = update.set(attribute::RESOLVED, Value::number(resolution.number));
         }
         task.lease.write(task.with_tip(update, self.tip), Condition::None).await?;
-        self.told_tip = self.tip.and(Some(Instant::now()));
+        (self.told_tip, self.troubled) = (self.tip.and(Some(Instant::now())), false);
         crash_point!("stage::after_commit");
         self.saver.committed();
         if let Err(error) = self.pages.committed().await {

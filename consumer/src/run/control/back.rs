@@ -36,6 +36,9 @@ impl SourceControl {
         // After the look: a row that was deleted before it is noted.
         let passed = passed::read(&*self.table, &self.state).await?;
         let floors: Vec<Option<i64>> = (0..kinds).map(|kind| floor(&rows, kind, passed[kind], hidden)).collect();
+        if asking.iter().any(|(_, kind)| floors[*kind].is_none()) {
+            tracing::error!(stream = %self.stream, "sources that ask wait: nobody is live, and a row that cannot be read may have gone further");
+        }
         let back = asking.into_iter().filter_map(|(shard, kind)| Some((rows.get(shard)?, kind)));
         let back = back.filter(|(row, _)| !has_ended(row));
         let back = back.filter_map(|(row, kind)| Some(self.floor_for(row, kind, floors[kind]?).boxed()));
