@@ -199,3 +199,38 @@ impl Shard {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::TableError;
+
+    /// A refusal for good was taken for an outage, and the row said nothing; a chunk that could not be read for a moment
+    /// was told.
+    #[test]
+    fn what_passes_by_itself_is_not_told_and_what_stays_is() {
+        let out = || TableError::Unavailable("no answer".into());
+        let wrong = || TableError::Invalid("no such thing".into());
+        for passing in [
+            DriveError::Table(out()),
+            DriveError::Lease(LeaseError::Table(out())),
+            DriveError::Lease(LeaseError::Lost),
+            DriveError::Chunk(ChunkError::Table(out())),
+            DriveError::Snapshot(SnapshotError::Table(out())),
+            DriveError::Log(LogError::Throttled),
+            DriveError::Put(PutError::Cancelled),
+        ] {
+            assert!(passes(&passing), "{passing}");
+        }
+        for staying in [
+            DriveError::Table(wrong()),
+            DriveError::Lease(LeaseError::Table(wrong())),
+            DriveError::Chunk(ChunkError::Table(wrong())),
+            DriveError::Log(LogError::Invalid("no such thing".into())),
+            DriveError::Put(PutError::Refused(LogError::Invalid("too large".into()))),
+            DriveError::Panicked,
+        ] {
+            assert!(!passes(&staying), "{staying}");
+        }
+    }
+}
