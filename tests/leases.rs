@@ -215,6 +215,20 @@ fn a_shard_that_stopped_at_a_gap_goes_on_once_the_gap_is_resolved() {
     program.finish();
 }
 
+/// Puts the row of a shard that nobody has begun yet.
+fn unbegun_child(site: &Site, child: &str, parent: &str) {
+    let file = site.data_dir().join("dynamodb.sqlite");
+    let database = dynoxide::Database::new(file.to_str().unwrap()).unwrap();
+    let row = json!({
+        "leaseKey": {"S": child},
+        "checkpoint": {"S": "TRIM_HORIZON"},
+        "leaseCounter": {"N": "0"},
+        "parentShardId": {"SS": [parent]},
+    });
+    let put = json!({"TableName": "flowshift-exchange-leases", "Item": row});
+    database.put_item(serde_json::from_value(put).unwrap()).unwrap();
+}
+
 #[test]
 fn state_that_can_be_used_is_not_discarded_by_accident() {
     let site = site();
@@ -231,6 +245,14 @@ fn state_that_can_be_used_is_not_discarded_by_accident() {
     assert_eq!(intact.status.code(), Some(64));
     assert!(text(&intact.stdout).contains("lane-"), "{}", text(&intact.stdout));
     assert!(text(&intact.stderr).contains("add --force"), "{}", text(&intact.stderr));
+    // The state that a child begins with is its parent's; it had none itself, and nothing could be decided for it.
+    let child = "shardId-000000000007";
+    unbegun_child(&site, child, "shardId-000000000000");
+    let inherits = site.command(&[&state[..4], &["exchange", child, "--yes"]].concat());
+    assert_eq!(inherits.status.code(), Some(64), "{}", text(&inherits.stderr));
+    let lines = text(&inherits.stdout);
+    assert!(lines.lines().all(|line| line.starts_with("of parent shardId-000000000000: ")), "{lines}");
+    assert_eq!(lines.lines().count(), text(&intact.stdout).lines().count());
     let forced = site.command(&[&state[..], &["--yes", "--force"]].concat());
     assert!(forced.status.success(), "{}", text(&forced.stderr));
 

@@ -216,6 +216,17 @@ impl LeaseRow {
 }
 
 impl LeaseRow {
+    /// How far a source went whose row cannot be read otherwise: what its last cut said, or its floors, by kind. None
+    /// when the cut cannot be read either.
+    pub(crate) fn watermarks(item: &Item) -> Option<[Option<i64>; 4]> {
+        let cut = match item.bytes(attribute::CUT) {
+            None => None,
+            Some(bytes) => Some(Cut::decode(bytes.clone()).ok()?),
+        };
+        let of = |kind: usize| cut.as_ref().and_then(|cut| cut.watermarks.get(kind).copied());
+        Some(std::array::from_fn(|kind| of(kind).max(item.number(attribute::FLOOR[kind]))))
+    }
+
     /// Whether an engine of ours has had the row: its parents had ended by then.
     pub fn is_begun(&self) -> bool {
         self.epoch.is_some() || self.manifest.is_some()

@@ -190,7 +190,11 @@ impl SourceControl {
         let mut set: SourceSet =
             before.filter(|(id, _)| unreadable.contains(&id.shard)).map(|(id, s)| (id.clone(), s.clone())).collect();
         let kept: BTreeSet<ShardId> = set.keys().map(|id| id.shard.clone()).collect();
-        for (parent, child) in without_row(rows).filter(|(_, child)| !kept.contains(child)) {
+        // One that has a row was named when its parent left the set; it left the set itself since then.
+        let in_set = |row: &LeaseRow| self.committed.as_ref().is_none_or(|c| c.sources.contains_key(&self.source(row)));
+        let left = |parent: &LeaseRow, child: &ShardId| unreadable.contains(child) && !in_set(parent);
+        let unnamed = |(parent, child): &(&LeaseRow, ShardId)| !kept.contains(child) && !left(parent, child);
+        for (parent, child) in without_row(rows).filter(unnamed) {
             let id = SourceId { stream: self.stream.clone(), shard: child };
             let status = set.entry(id).or_insert_with(|| vec![Status::Live; kinds]);
             for (status, of_parent) in status.iter_mut().zip(parent.status) {

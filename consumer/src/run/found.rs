@@ -75,7 +75,7 @@ pub(super) fn unusable_page<T>(
     source: ChunkError,
 ) -> Result<Option<T>, DriveError> {
     if !source.is_damage() || task.state_mismatch == StateMismatch::Fail {
-        return Err(unreadable(task, &task.context.shard, checkpoint, source));
+        return Err(unreadable(task, &task.context.shard, checkpoint.to_string(), source));
     }
     task.metrics.state_discarded(task.stream(), "page");
     let shard = &task.context.shard;
@@ -88,8 +88,10 @@ fn reason(error: &DriveError) -> Option<&'static str> {
     match error {
         DriveError::StateMismatch { .. } => Some("moved"),
         DriveError::ForeignPending { .. } => Some("pending"),
-        DriveError::StateUnreadable { source: ChunkError::Missing(_), .. } => Some("missing"),
-        DriveError::StateUnreadable { .. } => Some("damaged"),
+        DriveError::StateUnreadable { source, .. } => match **source {
+            ChunkError::Missing(_) => Some("missing"),
+            _ => Some("damaged"),
+        },
         _ => None,
     }
 }
@@ -101,27 +103,34 @@ async fn read(task: &ShardTask, row: &LeaseRow, wanted: impl Fn(&str) -> bool) -
             found.parts = parts(task, row, manifest).await?;
             pending_is_ours(task, row)?;
             found.directory.clone_from(&manifest.directory);
+            let reads = found.parts.iter().filter(|part| wanted(&part.key)).cloned().collect();
+            found.state = state(task, row, reads).await?;
         }
         // A checkpoint without any state is a place to start at, such as a KCL application's; its past is not ours.
-        None if matches!(row.checkpoint, Checkpoint::At(_) | Checkpoint::ShardEnd) => return Ok(found),
+        None if matches!(row.checkpoint, Checkpoint::At(_) | Checkpoint::ShardEnd) => {}
         None => {
             found.inherited = true;
             for parent in &row.parents {
                 let Some(item) = task.table.get(&task.leases, parent.as_str()).await? else { continue };
                 let Some(parent) = LeaseRow::read(&item).map_err(LeaseError::Row)? else { continue };
-                if let Some(manifest) = &parent.manifest {
-                    found.parts.extend(parts(task, &parent, manifest).await?);
-                }
+                let Some(manifest) = &parent.manifest else { continue };
+                let of_parent = parts(task, &parent, manifest).await?;
+                let reads = of_parent.iter().filter(|part| wanted(&part.key)).cloned().collect();
+                found.state.extend(state(task, &parent, reads).await?);
+                found.parts.extend(of_parent);
             }
         }
     }
-    let reads: Vec<Part> = found.parts.iter().filter(|part| wanted(&part.key)).cloned().collect();
-    let reads = futures::stream::iter(reads)
+    Ok(found)
+}
+
+/// The bytes of some of a row's parts.
+async fn state(task: &ShardTask, row: &LeaseRow, parts: Vec<Part>) -> Result<Vec<StatePart>, DriveError> {
+    let reads = futures::stream::iter(parts)
         .map(|part| async move { task.chunks.get(&part).await.map(|bytes| (part.key, bytes)) });
     let read: Vec<Result<StatePart, _>> = reads.buffered(READS).collect().await;
-    found.state =
-        read.into_iter().collect::<Result<_, _>>().map_err(|e| unreadable(task, &row.shard, &row.checkpoint, e))?;
-    Ok(found)
+    let read: Result<_, _> = read.into_iter().collect();
+    read.map_err(|e| unreadable(task, &row.shard, row.checkpoint.to_string(), e))
 }
 
 /// The parts of a row's manifest, which must belong to the row's checkpoint.
@@ -133,9 +142,10 @@ async fn parts(task: &ShardTask, row: &LeaseRow, manifest: &Manifest) -> Result<
             shard: row.shard.clone(),
             state: manifest.checkpoint.clone(),
             row: checkpoint,
+            resolve: task.context.shard.clone(),
         });
     }
-    task.chunks.parts(manifest).await.map_err(|e| unreadable(task, &row.shard, &row.checkpoint, e))
+    task.chunks.parts(manifest).await.map_err(|e| unreadable(task, &row.shard, checkpoint, e))
 }
 
 /// A row with a cut of ours must show as pending what the cut says, or nothing.
@@ -150,10 +160,10 @@ fn pending_is_ours(task: &ShardTask, row: &LeaseRow) -> Result<(), DriveError> {
     })
 }
 
-fn unreadable(task: &ShardTask, shard: &ShardId, checkpoint: &Checkpoint, source: ChunkError) -> DriveError {
+fn unreadable(task: &ShardTask, shard: &ShardId, checkpoint: String, source: ChunkError) -> DriveError {
     if !source.is_damage() {
         return source.into();
     }
-    let (stream, checkpoint) = (task.stream().to_owned(), checkpoint.to_string());
-    DriveError::StateUnreadable { stream, shard: shard.clone(), checkpoint, source }
+    let (stream, resolve) = (task.stream().to_owned(), task.context.shard.clone());
+    DriveError::StateUnreadable { stream, shard: shard.clone(), checkpoint, resolve, source: Box::new(source) }
 }

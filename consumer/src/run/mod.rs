@@ -84,23 +84,32 @@ pub(crate) enum DriveError {
     Stage(#[from] crate::stage::StageError),
     #[error(
         "state of {stream} shard {shard} belongs to checkpoint {state}, the row stands at {row}: another program moved \
-         it; `leases resolve state` goes on at {row} without the state"
+         it; `leases resolve state {resolve}` goes on without the state"
     )]
-    StateMismatch { stream: String, shard: crate::shard::ShardId, state: String, row: String },
+    StateMismatch {
+        stream: String,
+        shard: crate::shard::ShardId,
+        state: String,
+        row: String,
+        /// Whose start it stops: the shard itself, or a child that begins with the shard's state.
+        resolve: crate::shard::ShardId,
+    },
     #[error(
         "batch {n} of {stream} shard {shard} was cut up to {cut}, the row's pending checkpoint is {row}: another program \
-         wrote it; `leases resolve state` goes on without the state, behind the cut"
+         wrote it; `leases resolve state {shard}` goes on without the state, behind the cut"
     )]
     ForeignPending { stream: String, shard: crate::shard::ShardId, n: u64, cut: String, row: String },
     #[error(
-        "state of {stream} shard {shard} at checkpoint {checkpoint}: {source}; `leases resolve state` goes on \
+        "state of {stream} shard {shard} at checkpoint {checkpoint}: {source}; `leases resolve state {resolve}` goes on \
          without the state"
     )]
     StateUnreadable {
         stream: String,
         shard: crate::shard::ShardId,
         checkpoint: String,
-        source: crate::commit::ChunkError,
+        /// Whose start it stops: the shard itself, or a child that begins with the shard's state.
+        resolve: crate::shard::ShardId,
+        source: Box<crate::commit::ChunkError>,
     },
     #[error(
         "batch {n} of {stream} shard {shard} was cut for {cut} lanes, the job has {ours}: the number never changes in \

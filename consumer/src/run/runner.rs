@@ -127,9 +127,15 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// What was given to this worker while it left, and does not run here, goes to the others at once.
+    /// What was given to this worker while it left, and does not run here, goes to the others at once. A row that was
+    /// written since the look is looked at once more: a shard that was cut short may have had its last word on the way.
     async fn pass_on(&self) -> Result<(), TableError> {
-        let me = self.worker.config.worker.as_str();
+        if self.pass_all_on().await? { Ok(()) } else { self.pass_all_on().await.map(|_| ()) }
+    }
+
+    /// Returns whether no row was written by anybody else meanwhile.
+    async fn pass_all_on(&self) -> Result<bool, TableError> {
+        let (me, mut all) = (self.worker.config.worker.as_str(), true);
         for stream in &self.streams {
             let table = self.worker.config.tables.leases(&stream.id.name);
             for item in self.worker.table.scan(&table).await? {
@@ -155,12 +161,13 @@ impl<'a> Runner<'a> {
                 };
                 match (self.worker.table.update(&table, row.shard.as_str(), update, as_seen).await, next) {
                     (Ok(()), Some(next)) => self.successors.ring(&next).await,
-                    (Ok(()), None) | (Err(TableError::Conflict { .. }), _) => {}
+                    (Ok(()), None) => {}
+                    (Err(TableError::Conflict { .. }), _) => all = false,
                     (Err(e), _) => return Err(e),
                 }
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     fn note(&mut self, ended: Result<(usize, String, Exit), tokio::task::JoinError>) {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use flowshift_consumer::resolve;
+use flowshift_consumer::lease::Checkpoint;
 use flowshift_consumer::run::StateMismatch;
+use flowshift_consumer::{inspect, resolve};
 use prometheus::Registry;
 
 use crate::world::{EXCHANGE, INPUT, World, counted};
@@ -168,4 +169,36 @@ async fn a_row_with_a_checkpoint_and_no_state_inherits_nothing() {
     world.put(15..=16).await;
     world.work(StateMismatch::Discard).await;
     assert_eq!(sums(&world).await, [16, 64], "lane 0 starts empty, lane 1 goes on");
+}
+
+/// The advice named the parent, whose row nobody runs any more, and the child said that it had no state.
+#[tokio::test(start_paused = true)]
+async fn a_child_whose_parents_state_is_lost_says_so_by_its_own_name_and_goes_on_when_it_is_decided() {
+    let mut world = World::new();
+    world.put(1..=10).await;
+    world.work(StateMismatch::Fail).await;
+    let parent = world.row(EXCHANGE).await.shard;
+    world.log.split(EXCHANGE, &parent);
+    world.put(11..=14).await;
+    let world = &mut world;
+    let rows = async |world: &World| inspect::rows(&*world.table, &World::tables(), EXCHANGE).await.unwrap();
+    world
+        .work_while(async |world: &World, _: &Registry| {
+            while rows(world).await[0].checkpoint != Checkpoint::ShardEnd || rows(world).await.len() < 3 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    assert!(rows(world).await[1..].iter().all(|row| row.manifest.is_none()), "killed before they began");
+    assert!(world.lose("/lane-0000/").await > 0);
+    world.work(StateMismatch::Fail).await;
+    let stopped = rows(world).await.into_iter().find(|row| row.trouble.is_some()).expect("one child needs the lane");
+    let told = stopped.trouble.unwrap();
+    assert!(told.contains(&format!("leases resolve state {}", stopped.shard)), "{told}");
+    assert!(told.contains(&format!("shard {parent} at")), "{told}");
+    resolve::discard_state(&*world.table, &World::tables(), EXCHANGE, &stopped.shard).await.unwrap();
+    let registry = world.work(StateMismatch::Fail).await;
+    assert_eq!(counted(&registry, "test_state_discards_total", &[EXCHANGE, "operator"]), 1.0);
+    assert!(rows(world).await.iter().all(|row| row.trouble.is_none()));
+    assert_eq!(sums(world).await, [26, 49], "lane 0 starts empty, lane 1 goes on");
 }

@@ -9,6 +9,7 @@ use flowshift_consumer::clock::WallClock;
 use flowshift_consumer::commit::{Chunks, Part};
 use flowshift_consumer::exchange::FeedKinds;
 use flowshift_consumer::inspect;
+use flowshift_consumer::lease::{Checkpoint, LeaseRow};
 use flowshift_consumer::resolve::{self, Resolution};
 use flowshift_consumer::shard::ShardId;
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ async fn state(store: &Store, shard: &str, stream: &str, decide: &Decide, force:
         lost.lines.iter().for_each(|line| print_line(line));
     }
     if lost.parts == 0 && lost.problems == 0 {
-        note(&format!("{stream}/{shard} has no committed state: nothing was written"));
+        note(&format!("{stream}/{shard} has no committed state and inherits none: nothing was written"));
         return say(decide, &stream, &shard, None, json!(lost.lines));
     }
     if lost.problems == 0 && !force {
@@ -106,39 +107,59 @@ struct Lost {
 
 async fn lost_with_state(store: &Store, stream: &str, lease: &Lease) -> Result<Lost, Failure> {
     let mut lost = Lost { parts: 0, problems: 0, lines: Vec::new() };
-    let row = match &lease.row {
-        Ok(row) => row,
-        Err(problem) => return Err(Failure::start(anyhow!("{problem}"))),
-    };
-    let Some(manifest) = &row.manifest else { return Ok(lost) };
-    let checkpoint = row.checkpoint.to_string();
-    if manifest.checkpoint != checkpoint {
-        lost.problems += 1;
-        lost.lines.push(format!("the state is of checkpoint {}, the row of {checkpoint}", manifest.checkpoint));
+    let row = readable(lease)?;
+    if row.manifest.is_some() {
+        return lost.with(store, stream, row, "").await.map(|()| lost);
     }
-    let id = store.log.identify(stream).await.with_context(|| format!("stream {stream}"))?;
-    let parts = match inspect::row_parts(&store.table, &store.tables, &id, row).await {
-        Ok(parts) => parts,
-        Err(error) => {
-            lost.problems += 1;
-            lost.lines.push(format!("the list of its parts cannot be read: {error}"));
-            return Ok(lost);
+    // One that nobody has begun begins with what its parents committed, unless another program gave it a place to start.
+    if matches!(row.checkpoint, Checkpoint::At(_) | Checkpoint::ShardEnd) || row.parents.is_empty() {
+        return Ok(lost);
+    }
+    for of_stream in leases(store, &[stream.to_owned()]).await? {
+        if let Some(parent) = row.parents.iter().find(|parent| parent.as_str() == of_stream.shard) {
+            lost.with(store, stream, readable(&of_stream)?, &format!("of parent {parent}: ")).await?;
         }
-    };
-    let chunks = Chunks::new(std::sync::Arc::clone(&store.table), store.tables.state(), id.clone());
-    let read = async |part: &Part| chunks.get(part).await;
-    for part in parts {
-        lost.parts += 1;
-        let readable = match inspect::read_part(&store.table, &store.tables, &id, row, &part, &read).await {
-            Ok(_) => "readable".to_owned(),
-            Err(error) => {
-                lost.problems += 1;
-                error.to_string()
-            }
-        };
-        lost.lines.push(format!("{}: {} of state, {readable}", part.key, bytes(part.length)));
     }
     Ok(lost)
+}
+
+fn readable(lease: &Lease) -> Result<&LeaseRow, Failure> {
+    lease.row.as_ref().map_err(|problem| Failure::start(anyhow!("{problem}")))
+}
+
+impl Lost {
+    /// Also what `row` has committed; `of` begins each line.
+    async fn with(&mut self, store: &Store, stream: &str, row: &LeaseRow, of: &str) -> Result<(), Failure> {
+        let Some(manifest) = &row.manifest else { return Ok(()) };
+        let checkpoint = row.checkpoint.to_string();
+        if manifest.checkpoint != checkpoint {
+            self.problem(format!("{of}the state is of checkpoint {}, the row of {checkpoint}", manifest.checkpoint));
+        }
+        let id = store.log.identify(stream).await.with_context(|| format!("stream {stream}"))?;
+        let parts = match inspect::row_parts(&store.table, &store.tables, &id, row).await {
+            Ok(parts) => parts,
+            Err(error) => {
+                self.problem(format!("{of}the list of its parts cannot be read: {error}"));
+                return Ok(());
+            }
+        };
+        let chunks = Chunks::new(std::sync::Arc::clone(&store.table), store.tables.state(), id.clone());
+        let read = async |part: &Part| chunks.get(part).await;
+        for part in parts {
+            self.parts += 1;
+            let line = format!("{of}{}: {} of state", part.key, bytes(part.length));
+            match inspect::read_part(&store.table, &store.tables, &id, row, &part, &read).await {
+                Ok(_) => self.lines.push(format!("{line}, readable")),
+                Err(error) => self.problem(format!("{line}, {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn problem(&mut self, line: String) {
+        self.problems += 1;
+        self.lines.push(line);
+    }
 }
 
 async fn one(store: &Store, stream: &str, shard: &str) -> Result<Lease, Failure> {

@@ -28,16 +28,17 @@ impl SourceControl {
         if asking.is_empty() {
             return Ok(());
         }
-        let (rows, hidden) = self.read().await?;
+        let (rows, beside) = self.read().await?;
         // After the look, too: what another leader has committed may have told the lanes not to wait any more.
         if self.latest().await? != self.committed {
             return self.begin().await;
         }
         // After the look: a row that was deleted before it is noted.
         let passed = passed::read(&*self.table, &self.state).await?;
-        let floors: Vec<Option<i64>> = (0..kinds).map(|kind| floor(&rows, kind, passed[kind], hidden)).collect();
+        let further = |kind: usize| Some(beside?[kind].max(passed[kind]));
+        let floors: Vec<Option<i64>> = (0..kinds).map(|kind| floor(&rows, kind, further(kind))).collect();
         if asking.iter().any(|(_, kind)| floors[*kind].is_none()) {
-            tracing::error!(stream = %self.stream, "sources that ask wait: nobody is live, and a row that cannot be read may have gone further");
+            tracing::error!(stream = %self.stream, "sources that ask wait: nobody is live, and one whose row cannot be read, its cut neither, may have gone further");
         }
         let back = asking.into_iter().filter_map(|(shard, kind)| Some((rows.get(shard)?, kind)));
         let back = back.filter(|(row, _)| !has_ended(row));
@@ -51,13 +52,19 @@ impl SourceControl {
         status.and_then(|status| status.get(kind)) == Some(&Status::Return)
     }
 
-    /// All rows, and whether there are some that cannot be read.
-    async fn read(&self) -> Result<(BTreeMap<ShardId, LeaseRow>, bool), DriveError> {
-        let items = self.table.scan(&self.leases).await?;
-        let read: Vec<_> = items.iter().map(LeaseRow::read).collect();
-        let hidden = read.iter().any(Result::is_err);
-        let rows: Vec<LeaseRow> = read.into_iter().filter_map(|row| row.ok().flatten()).collect();
-        Ok((self.as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect(), hidden))
+    /// All rows, and how far those went, by kind, that cannot be read as rows; none when that cannot be read either.
+    async fn read(&self) -> Result<(BTreeMap<ShardId, LeaseRow>, Option<[Option<i64>; 4]>), DriveError> {
+        let (mut rows, mut beside) = (Vec::new(), Some([None; 4]));
+        for item in self.table.scan(&self.leases).await? {
+            match LeaseRow::read(&item) {
+                Ok(row) => rows.extend(row),
+                Err(_) => {
+                    let went = LeaseRow::watermarks(&item);
+                    beside = beside.zip(went).map(|(a, b)| std::array::from_fn(|kind| a[kind].max(b[kind])));
+                }
+            }
+        }
+        Ok((self.as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect(), beside))
     }
 
     /// Whoever asks cuts nothing until it is answered. One that was let back since the look, by another leader, and
@@ -85,14 +92,14 @@ impl SourceControl {
     }
 }
 
-/// Where sources of a kind come back that are not live now; `passed` is how far those went whose rows are gone. None when
-/// that hangs on a row that cannot be read.
-pub(super) fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, passed: Option<i64>, hidden: bool) -> Option<i64> {
+/// Where sources of a kind come back that are not live now; `further` is how far those went whose rows are gone or cannot
+/// be read as rows, none when nobody can say. None when it hangs on that.
+pub(super) fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, further: Option<Option<i64>>) -> Option<i64> {
     let waits = |row: &&LeaseRow| row.status[kind] == Status::Live && !has_ended(row);
     let live = rows.values().filter(waits).filter_map(|row| mark(rows, row, kind)).min();
     // With nobody live, the lanes have closed up to the last that was; which one it was is not known any more.
-    let furthest = || rows.values().filter_map(|row| mark(rows, row, kind)).max().max(passed).unwrap_or(i64::MIN);
-    live.or_else(|| (!hidden).then(furthest))
+    let furthest = || rows.values().filter_map(|row| mark(rows, row, kind)).max();
+    live.or_else(|| further.map(|further| furthest().max(further).unwrap_or(i64::MIN)))
 }
 
 /// The watermark lanes have of a source: its last cut's, its floor, or, before its first cut, where the parents that
