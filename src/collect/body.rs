@@ -1,4 +1,4 @@
-//! Reading a body under limits, and undoing its compression under a limit.
+//! Reading a body under limits, throwing one away, and undoing compression under a limit.
 
 use std::time::Duration;
 
@@ -10,9 +10,12 @@ use futures::StreamExt;
 
 use super::{CollectOptions, Refusal};
 
-/// A body above its limit is read on and thrown away up to this many times the limit, so that the client is still
-/// listening when the refusal comes instead of seeing a reset.
+/// A body that is not taken is read on and thrown away up to this many times the limit, so that the client is still
+/// listening when the refusal comes instead of seeing a reset: a connection that is closed over unread bytes is reset, and
+/// the answer may be lost with it.
 const POLITE: usize = 4;
+/// The longest wait for a body that is thrown away from its start; a collector that closes waits for it.
+const POLITE_TIME: Duration = Duration::from_secs(2);
 
 /// The length a client announces, if it does.
 pub(super) fn announced_length(headers: &HeaderMap) -> Option<usize> {
@@ -26,7 +29,7 @@ pub(super) fn announced_length(headers: &HeaderMap) -> Option<usize> {
 pub(super) async fn read(headers: &HeaderMap, body: Body, options: &CollectOptions) -> Result<Bytes, Refusal> {
     let limit = options.max_body_bytes;
     let length = announced_length(headers);
-    if length.is_some_and(|length| length > limit.saturating_mul(POLITE)) {
+    if is_absurd(length, options) {
         return Err(Refusal::BodyTooLarge { limit });
     }
     let reading = async {
@@ -48,6 +51,30 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, options: &CollectOptio
     };
     let timeout: Duration = options.body_timeout;
     tokio::time::timeout(timeout, reading).await.unwrap_or(Err(Refusal::BodyTimeout { seconds: timeout.as_secs() }))
+}
+
+/// Reads the body of a request that is refused whatever its body is, as far as is polite. A client that asks before it
+/// sends (`Expect: 100-continue`) has sent nothing.
+pub(super) async fn discard(headers: &HeaderMap, body: Body, options: &CollectOptions) {
+    if headers.contains_key(header::EXPECT) || is_absurd(announced_length(headers), options) {
+        return;
+    }
+    let reading = async {
+        let (mut stream, mut total) = (body.into_data_stream(), 0_usize);
+        while let Some(Ok(part)) = stream.next().await {
+            total = total.saturating_add(part.len());
+            if total > options.max_body_bytes.saturating_mul(POLITE) {
+                break;
+            }
+        }
+    };
+    // Whether it came in time or not: the refusal is the same.
+    drop(tokio::time::timeout(options.body_timeout.min(POLITE_TIME), reading).await);
+}
+
+/// Whether a body is announced that is too long to be thrown away.
+fn is_absurd(length: Option<usize>, options: &CollectOptions) -> bool {
+    length.is_some_and(|length| length > options.max_body_bytes.saturating_mul(POLITE))
 }
 
 /// How a body is packed.

@@ -1,15 +1,17 @@
 //! One POST from headers to answer.
 //!
-//! The order is: is the door open, is there room, is it a type we take, read, decode off the event loop, put, answer. Whatever
-//! way it ends, exactly one outcome is counted, also when the client hangs up (the future is dropped).
+//! The order is: is the door open, is it a type we take, is there room, read, decode off the event loop, put, answer. Whatever
+//! way it ends, exactly one outcome is counted, also when the client hangs up (the future is dropped), and the client hears
+//! it: what is refused before its body was read is read and thrown away first.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::body::{Encoding, announced_length, media_type, read, unpack};
+use super::body::{Encoding, announced_length, discard, media_type, read, unpack};
 use super::server::Inner;
 use super::{Record, Refusal, agent, flows};
 use crate::metrics::collect::CollectMetrics;
@@ -90,20 +92,21 @@ pub(super) async fn post(inner: &Inner, route: Route, headers: HeaderMap, body: 
 }
 
 /// Refuses and counts a request that has no route.
-pub(super) fn refuse(inner: &Inner, route: Route, refusal: Refusal) -> Response {
-    Counted::start(&inner.metrics, route).end(refusal.reason());
+pub(super) async fn refuse(inner: &Inner, headers: &HeaderMap, body: Body, refusal: Refusal) -> Response {
+    let counted = Counted::start(&inner.metrics, Route::Other);
+    discard(headers, body, &inner.options).await;
+    counted.end(refusal.reason());
     refusal.into_response()
 }
 
 async fn take(inner: &Inner, route: Route, headers: &HeaderMap, body: Body) -> Result<(u64, u64), Refusal> {
-    if inner.in_flight.is_closed() {
-        return Err(Refusal::Draining);
-    }
-    let kind = Kind::of(route, headers)?;
-    let encoding = Encoding::of(headers)?;
-    let limit = inner.options.max_body_bytes;
-    let expected = announced_length(headers).unwrap_or(limit).min(limit);
-    let _room = inner.room(expected).ok_or(Refusal::Overloaded)?;
+    let (kind, encoding, _room) = match admit(inner, route, headers) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            discard(headers, body, &inner.options).await;
+            return Err(refusal);
+        }
+    };
     let body = read(headers, body, &inner.options).await?;
     inner.metrics.body_bytes.with_label_values(&[route.label()]).inc_by(body.len() as u64);
     let accepted = decode(inner, kind, encoding, body).await?;
@@ -113,6 +116,19 @@ async fn take(inner: &Inner, route: Route, headers: &HeaderMap, body: Body) -> R
     })?;
     crash_point!("collect::before_ack");
     Ok(counts)
+}
+
+/// What can be said without the body: what it is, and room for it.
+fn admit(inner: &Inner, route: Route, headers: &HeaderMap) -> Result<(Kind, Encoding, OwnedSemaphorePermit), Refusal> {
+    if inner.in_flight.is_closed() {
+        return Err(Refusal::Draining);
+    }
+    let kind = Kind::of(route, headers)?;
+    let encoding = Encoding::of(headers)?;
+    let limit = inner.options.max_body_bytes;
+    let expected = announced_length(headers).unwrap_or(limit).min(limit);
+    let room = inner.room(expected).ok_or(Refusal::Overloaded)?;
+    Ok((kind, encoding, room))
 }
 
 async fn decode(inner: &Inner, kind: Kind, encoding: Encoding, body: Bytes) -> Result<Accepted, Refusal> {

@@ -102,10 +102,10 @@ async fn flows(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Body) 
     request::post(&inner, Route::Flows, headers, body).await
 }
 
-async fn wrong_method(State(inner): State<Arc<Inner>>) -> Response {
-    request::refuse(&inner, Route::Other, Refusal::Method)
+async fn wrong_method(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Body) -> Response {
+    request::refuse(&inner, &headers, body, Refusal::Method).await
 }
 
-async fn no_path(State(inner): State<Arc<Inner>>) -> Response {
-    request::refuse(&inner, Route::Other, Refusal::NotFound)
+async fn no_path(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Body) -> Response {
+    request::refuse(&inner, &headers, body, Refusal::NotFound).await
 }

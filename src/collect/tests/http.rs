@@ -253,6 +253,36 @@ async fn closing_refuses_new_requests_and_waits_for_those_inside() {
     assert_eq!(running.records().len(), 1);
 }
 
+/// The connection was closed over the unread body, so a sender saw a reset in place of the 503 that says when to come
+/// again.
+#[tokio::test]
+async fn a_sender_with_a_large_body_hears_why_it_is_refused() {
+    let running = Running::start(CollectOptions::default()).await;
+    running.collector.close().await;
+    let body = vec![b' '; 8 << 20];
+    for (path, status) in [(FLOWS, "503"), ("/publish", "503"), ("/nowhere", "404")] {
+        // A sender that listens once it has sent everything, as most do.
+        let mut sender = TcpStream::connect(running.address).await.unwrap();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        sender.write_all(head.as_bytes()).await.unwrap();
+        sender.write_all(&body).await.unwrap();
+        let mut answer = String::new();
+        sender.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+    }
+    assert_eq!((running.counted("flows", "draining"), running.metrics.in_flight.get()), (1, 0));
+}
+
+/// A closing collector waits for those inside, so it must not wait long for what it throws away.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_thrown_away_is_not_waited_for_long() {
+    let body = axum::body::Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+    let began = tokio::time::Instant::now();
+    super::body::discard(&axum::http::HeaderMap::new(), body, &CollectOptions::default()).await;
+    assert_eq!(began.elapsed().as_secs(), 2);
+}
+
 #[tokio::test]
 async fn a_client_that_stops_sending_is_timed_out() {
     let options = CollectOptions { body_timeout: Duration::from_millis(50), ..CollectOptions::default() };
