@@ -267,6 +267,11 @@ fn requests_that_nobody_should_make_are_refused_in_words_and_change_nothing() {
     refused("/v1/mutes", token, b"", 400, "invalid");
     refused("/v1/mutes", token, br#"{"by":"ada","az":"a","for":"1000000000000h"}"#, 400, "invalid");
     refused("/v1/mutes", token, br#"{"by":"ada","az":"a","until":"1970-01-01T00:00:00Z"}"#, 400, "invalid");
+    // They were taken, and muted nothing.
+    let unknown = |place: &str| json!({"by": "ada", "for": "2h", place: "nowhere>subnet-b"}).to_string();
+    for place in ["az", "subnet", "pair"] {
+        refused("/v1/mutes", token, unknown(place).as_bytes(), 400, "unknown");
+    }
     let by = br#"{"by":"ada"}"#;
     refused("/v1/incidents/inc-0000000000000000/acknowledge", token, by, 404, "not_found");
     refused("/v1/incidents/..%2f..%2fmetrics/acknowledge", token, by, 404, "not_found");
@@ -277,9 +282,16 @@ fn requests_that_nobody_should_make_are_refused_in_words_and_change_nothing() {
     assert_eq!(get(&program, "/v1/mutes")["mutes"], json!([]));
     let requests =
         |outcome: &str| program.metric("flowshift_operator_requests_total", &[&format!("outcome=\"{outcome}\"")]);
-    assert_eq!((requests("unauthorized"), requests("refused"), requests("accepted")), (4.0, 11.0, 0.0));
+    assert_eq!((requests("unauthorized"), requests("refused"), requests("accepted")), (4.0, 14.0, 0.0));
     let (code, _, why) = cli(&site, &program, &["mute", "--signal", "latency", "--for", "soon"]);
     assert!(code == Some(64) && why.contains("for \"soon\": is no length of time; use 1 minute to 30 days"), "{why}");
+    let (code, _, why) = cli(&site, &program, &["mute", "--az", "use1-az9", "--for", "2h"]);
+    let known =
+        "az \"use1-az9\": no subnet of the topology is in this zone; the topology's zones are use1-az1, use1-az2;";
+    assert!(code == Some(64) && why.contains(known) && why.contains("(--force)"), "{why}");
+    let (code, muted, why) = cli(&site, &program, &["mute", "--az", "use1-az9", "--for", "2h", "--force", "--wait"]);
+    assert_eq!((code, &muted["outcome"]), (Some(0), &json!("applied")), "{why}");
+    assert_eq!(get(&program, "/v1/mutes")["mutes"][0]["id"], muted["mute"]);
     let log = program.log_tail();
     assert!(!log.contains("panicked"), "{log}");
     program.finish();

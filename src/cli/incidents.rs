@@ -12,6 +12,7 @@ Examples:
 const MUTE_HELP: &str = "\
 An incident is muted while mutes cover all of its pairs. It is recorded as ever; its events carry `muted`, and webhooks
 leave them out unless they have `muted = true`. If it is open when its mute ends, it is told of then.
+A pair, subnet or zone that is not in the job's topology is refused, with the names there are, unless --force is given.
 
 Examples:
   flowshift incidents mute --az use1-az1 --for 2h --note 'maintenance of az1'
@@ -44,6 +45,9 @@ pub enum IncidentsCommand {
         /// About what.
         #[command(flatten)]
         scope: MuteScope,
+        /// Take it also if the topology has no such pair, subnet or zone
+        #[arg(long)]
+        force: bool,
         /// Until when.
         #[command(flatten)]
         end: End,

@@ -40,10 +40,10 @@ pub(super) async fn run(args: Local) -> Result<(), Failure> {
     let clients = Clients::embedded(embedded.endpoints()).await.counted(&metrics.engine);
     Embedded::create_streams(&clients, &config.streams).await?;
     let switches = Switches::default();
-    let operator = Operator::open(&config, &clients, &metrics, &switches).map_err(Failure::usage)?;
-    let admin = services::admin(&config, &metrics, &health, Some(operator)).await?;
     let leave = CancellationToken::new();
     let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
+    let operator = Operator::open(&config, &clients, &metrics, &switches, snapshot.clone()).map_err(Failure::usage)?;
+    let admin = services::admin(&config, &metrics, &health, Some(operator)).await?;
     let over = input_is_over(&config, &clients).await?;
     let door = Door::open(&config, clients.kinesis.clone(), &metrics).await?;
     let collect = door.served.address;

@@ -31,9 +31,9 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let leave = services::signals(&health)?;
     let clients = Clients::connect(&config.aws).await.map_err(Failure::start)?.counted(&metrics.engine);
     let switches = Switches::default();
-    let operator = Operator::open(&config, &clients, &metrics, &switches).map_err(Failure::usage)?;
-    let admin = services::admin(&config, &metrics, &health, Some(operator)).await?;
     let snapshot = services::watch_rules(Arc::clone(&config), &topology, leave.clone())?;
+    let operator = Operator::open(&config, &clients, &metrics, &switches, snapshot.clone()).map_err(Failure::usage)?;
+    let admin = services::admin(&config, &metrics, &health, Some(operator)).await?;
     health.mark_started();
     // Behind the probes, which answer also while AWS does not.
     let (there, missing) =

@@ -119,6 +119,15 @@ impl Fields {
         }
     }
 
+    /// A yes or no; no, if nothing is said.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Refusal> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(said)) => Ok(said),
+            Some(value) => Err(Refusal::field(name, &value, "is neither true nor false", "use true or false")),
+        }
+    }
+
     /// Nothing else may be said; `known` are the fields of the command.
     pub(super) fn finish(self, known: &str) -> Result<(), Refusal> {
         match self.0.into_iter().next() {

@@ -5,10 +5,11 @@
 //! answered 202 with its id when Kinesis has it: from then on no crash loses it, and said twice it counts once.
 //!
 //! Not here: what a word does (`flowshift_detector`'s words), the command line that speaks to this.
-//! Reading order: [`routes`], `fields` (what a body may say), `view` (what is answered), `webhooks`, `refusal`,
+//! Reading order: [`routes`], `fields` (what a body may say), `known` (whether what a mute names is there), `view` (what is answered), `webhooks`, `refusal`,
 //! `token`.
 
 mod fields;
+mod known;
 mod refusal;
 mod routes;
 mod token;
@@ -19,12 +20,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use flowshift_consumer::clock::WallClock;
+use flowshift_consumer::commit::Snapshot;
 use flowshift_consumer::log::{Log, kinesis::KinesisLog};
 use flowshift_consumer::run::Tables;
 use flowshift_consumer::table::{Table, aws::DynamoTable};
 use flowshift_detector::Settings;
 use prometheus::IntCounterVec;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 pub use routes::routes;
 use token::TokenStore;
@@ -36,6 +38,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::stage::rules;
 use crate::webhook::Switches;
+use known::Known;
 use view::Kept;
 
 /// All that the door needs; clones share it.
@@ -57,6 +60,8 @@ struct Inner {
     /// The stream that words go into.
     evidence: String,
     settings: Settings,
+    /// What a mute may name.
+    known: Known,
     /// Without one no command is taken.
     token: Option<TokenStore>,
     clock: WallClock,
@@ -68,17 +73,24 @@ struct Inner {
 }
 
 impl Operator {
-    /// The door of a configured job.
+    /// The door of a configured job, whose topology is in `snapshot`.
     ///
     /// # Errors
     /// The token is named and cannot be read, or the detector's settings do not fit.
-    pub fn open(config: &Config, clients: &Clients, metrics: &Metrics, switches: &Switches) -> anyhow::Result<Self> {
+    pub fn open(
+        config: &Config,
+        clients: &Clients,
+        metrics: &Metrics,
+        switches: &Switches,
+        snapshot: watch::Receiver<Snapshot>,
+    ) -> anyhow::Result<Self> {
         let inner = Inner {
             table: Arc::new(DynamoTable::new(clients.dynamodb.clone())),
             log: Arc::new(KinesisLog::new(clients.kinesis.clone())),
             tables: app::tables(config),
             evidence: config.streams.evidence.clone(),
             settings: rules::detector_settings(config)?,
+            known: Known::new(snapshot),
             token: TokenStore::configured(&config.admin)?,
             clock: WallClock::system(),
             requests: metrics.pipeline.operator_requests.clone(),

@@ -4,6 +4,8 @@
 //! a word of a closed set for programs; the rest is for people. Invariant: a value is shown cut to what a person reads,
 //! and the token never.
 
+use std::fmt;
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -30,6 +32,19 @@ impl Refusal {
     pub(super) fn field(name: &str, value: &Value, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         let at = Some(Box::new((name.to_owned(), shown(value))));
         Self { at, ..Self::new(StatusCode::BAD_REQUEST, "invalid", detail, fix) }
+    }
+
+    /// A field names what the topology does not have.
+    pub(super) fn unknown(name: &str, value: &Value, detail: impl Into<String>, fix: impl fmt::Display) -> Self {
+        let fix = format!("{fix}; or send \"force\": true (--force) to mute it all the same");
+        let at = Some(Box::new((name.to_owned(), shown(value))));
+        Self { at, ..Self::new(StatusCode::BAD_REQUEST, "unknown", detail, fix) }
+    }
+
+    /// Whether the topology has what a field names cannot be said.
+    pub(super) fn no_topology() -> Self {
+        let fix = "see the log of this process; or send \"force\": true (--force) to mute it unseen";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_topology", "the topology in force cannot be read", fix)
     }
 
     /// The body is no object of JSON.

@@ -102,7 +102,9 @@ async fn mute(State(operator): State<Operator>, headers: HeaderMap, body: Body) 
     let take = async |inner: &Inner, mut fields: Fields| {
         let (by, note) = fields.speaker()?;
         let (scope, until_s) = (fields.scope()?, fields.end(&inner.clock)?);
-        fields.finish("`pair`, `subnet` or `az`, `signal`, `for` or `until`, `by` and `note`")?;
+        let force = fields.flag("force")?;
+        fields.finish("`pair`, `subnet` or `az`, `signal`, `for` or `until`, `force`, `by` and `note`")?;
+        let scope = if force { scope } else { inner.known.check(scope)? };
         Ok((by, note, Order::Mute { scope, until_s }))
     };
     command(&operator.inner, &headers, body, take).await

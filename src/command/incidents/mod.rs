@@ -31,11 +31,12 @@ pub(super) async fn run(command: IncidentsCommand) -> Result<(), Failure> {
             }
             say(&said, &format!("/v1/incidents/{}/not-an-issue", path(&incident)), &speaker, ends(end)).await
         }
-        IncidentsCommand::Mute { scope, end, speaker, said } => {
+        IncidentsCommand::Mute { scope, force, end, speaker, said } => {
             let mut fields = ends(end);
             let signal = scope.signal.map(|signal| signal.as_str().to_owned());
             let places = [("pair", scope.pair), ("subnet", scope.subnet), ("az", scope.az), ("signal", signal)];
             fields.extend(places.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
+            fields.extend(force.then(|| ("force".to_owned(), true.into())));
             say(&said, "/v1/mutes", &speaker, fields).await
         }
         IncidentsCommand::Unmute { id, speaker, said } => {

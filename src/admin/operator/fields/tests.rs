@@ -16,6 +16,7 @@ fn mute(body: &Value) -> Result<(String, String, Scope, i64), Refusal> {
     let mut fields = Fields::parse(body.to_string().as_bytes())?;
     let (by, note) = fields.speaker()?;
     let (scope, until_s) = (fields.scope()?, fields.end(&clock())?);
+    fields.flag("force")?;
     fields.finish("all of them")?;
     Ok((by, note, scope, until_s))
 }
@@ -54,6 +55,7 @@ async fn an_absurd_body_is_refused_with_field_value_and_fix() {
         ("for", json!("31days")),
         ("for", json!("9999999999years")),
         ("until", json!("2026-11-22T02:23:20Z")),
+        ("force", json!("yes")),
         ("sginal", json!("latency")),
     ];
     for (field, value) in cases {
