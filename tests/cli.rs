@@ -232,12 +232,14 @@ fn what_is_wrong_with_a_webhooks_secret_names_the_line() {
 }
 
 #[test]
-fn a_collector_tells_its_addresses_as_json() {
+fn a_collector_tells_its_addresses_as_json_also_while_kinesis_does_not_answer() {
     use std::io::{BufRead, BufReader};
 
     let mut command = flowshift();
     command.args(["collect", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     command.env("AWS_REGION", "us-east-1").env("AWS_EC2_METADATA_DISABLED", "true").env_remove("FLOWSHIFT_CONFIG");
+    // Nobody listens there.
+    command.env("FLOWSHIFT__AWS__ENDPOINT_URL_KINESIS", "http://127.0.0.1:9");
     command.env("AWS_ACCESS_KEY_ID", "AKIATEST").env("AWS_SECRET_ACCESS_KEY", "s");
     let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
     let mut line = String::new();

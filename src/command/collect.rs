@@ -1,4 +1,7 @@
 //! `flowshift collect`: the door alone, in front of Kinesis.
+//!
+//! A stream that is not there ends the start, since no waiting mends it; that AWS does not answer delays it by seconds, and
+//! the probes ask neither. Read next: [`preflight`].
 
 use super::services::{self, Door};
 use super::{Failure, load, preflight, print_line};
@@ -19,6 +22,7 @@ pub(super) async fn run(args: Collect) -> Result<(), Failure> {
     let stopping = services::signals(&health)?;
     let clients = Clients::connect(&config.aws).await.map_err(Failure::start)?.counted(&metrics.engine);
     let admin = services::admin(&config, &metrics, &health, None).await?;
+    preflight::flows(&config, &clients).await?;
     let door = Door::open(&config, clients.kinesis, &metrics).await?;
     health.mark_started();
     let (listen, admin_at, version) = (door.served.address, admin.address, env!("CARGO_PKG_VERSION"));

@@ -5,6 +5,7 @@
 //! is late or refused for capacity is left to the job, which is patient.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use aws_sdk_dynamodb::error::SdkError;
@@ -14,29 +15,49 @@ use flowshift_consumer::log::kinesis::KinesisLog;
 use flowshift_consumer::log::{Log, LogError};
 use flowshift_consumer::run::WorkerError;
 use futures::future::join_all;
+use tokio::time::timeout;
 
 use super::Failure;
 use crate::app::Role;
 use crate::aws::Clients;
 use crate::config::Config;
 
+/// How long a collector waits for a word about its stream. Without one it starts: it answers its senders 503 while AWS
+/// does not answer, and they keep what they have.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The streams that every role of a job needs are there.
 ///
 /// # Errors
 /// Kinesis knows one of them not.
 pub(super) async fn streams(config: &Config, clients: &Clients) -> Result<(), Failure> {
+    exist(&[&config.streams.flows, &config.streams.exchange, &config.streams.evidence], clients).await
+}
+
+/// The stream that a collector puts into is there, or nobody says so in [`PATIENCE`].
+///
+/// # Errors
+/// Kinesis knows it not.
+pub(super) async fn flows(config: &Config, clients: &Clients) -> Result<(), Failure> {
+    let looked = timeout(PATIENCE, exist(&[&config.streams.flows], clients)).await;
+    looked.unwrap_or_else(|_| {
+        tracing::warn!(stream = config.streams.flows, "nobody says whether the stream is there: starting without");
+        Ok(())
+    })
+}
+
+async fn exist(names: &[&String], clients: &Clients) -> Result<(), Failure> {
     let log = KinesisLog::new(clients.kinesis.clone());
-    let names = [&config.streams.flows, &config.streams.exchange, &config.streams.evidence];
-    let looked = join_all(names.map(|name| log.identify(name))).await;
-    let missing = names.into_iter().zip(looked).filter(|(_, found)| matches!(found, Err(LogError::NotFound(_))));
+    let looked = join_all(names.iter().map(|name| log.identify(name))).await;
+    let missing = names.iter().zip(looked).filter(|(_, found)| matches!(found, Err(LogError::NotFound(_))));
     let missing: Vec<&str> = missing.map(|(name, _)| name.as_str()).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let region = clients.kinesis.config().region().map_or("its region", AsRef::as_ref);
     Err(Failure::start(anyhow!(
-        "no such stream in {region}: {}; make them with deploy/cloudformation/streams.yaml, or set job.name or streams.* to \
-         the names there are (`flowshift doctor` looks at tables and permissions as well)",
+        "no such stream in {region}: {}; make what is missing with deploy/cloudformation/streams.yaml, or set job.name \
+         or streams.* to the names there are (`flowshift doctor` looks at tables and permissions as well)",
         missing.join(", ")
     )))
 }

@@ -66,7 +66,7 @@ const LOOK: &[Call] = &[DescribeStreamSummary, ListShards];
 const READ: &[Call] = &[DescribeStreamSummary, ListShards, GetShardIterator, GetRecords];
 const LEAD: &[Call] = &[DescribeStreamSummary, ListShards, PutRecords];
 const READ_AND_LEAD: &[Call] = &[DescribeStreamSummary, ListShards, GetShardIterator, GetRecords, PutRecords];
-const PUT: &[Call] = &[PutRecords];
+const PUT: &[Call] = &[DescribeStreamSummary, PutRecords];
 const FAN_OUT: &[Call] = &[DescribeStreamConsumer, SubscribeToShard];
 
 impl Part {

@@ -8,6 +8,7 @@ use flowshift_consumer::commit::{Manifest, Part};
 use serde_json::{Value, json};
 
 use super::aws::{Aws, Order};
+use super::support::program::Program;
 use super::{Job, clean, flowshift};
 
 /// What it said, which is one line.
@@ -54,6 +55,37 @@ fn missing_streams_are_all_named_once_before_anything_is_made() {
     assert!(said.contains("deploy/cloudformation/streams.yaml"), "{said}");
     let tables = aws.dynamodb("ListTables", &json!({})).json();
     assert_eq!(tables["TableNames"], json!([]));
+}
+
+/// A collector started, was ready, and refused every body without a name of what was missing.
+#[test]
+fn a_collector_does_not_start_without_its_stream_and_names_it() {
+    let aws = Aws::start(false);
+    aws.stream("flowshift-exchange");
+    let job = Job::on(&aws);
+    let output = job.command(&["collect"], &[]);
+    let said = line(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no such stream in us-east-1: flowshift-flows; make what is missing with"), "{said}");
+    assert!(said.contains("deploy/cloudformation/streams.yaml") && said.contains("streams.*"), "{said}");
+    assert!(output.stdout.is_empty(), "it was not ready");
+}
+
+/// Roles of before may not ask for it.
+#[test]
+fn a_collector_that_may_not_ask_for_its_stream_starts() {
+    let aws = Aws::complete();
+    aws.order(Order { denied: vec!["DescribeStreamSummary"], ..Order::default() });
+    let job = Job::on(&aws);
+    std::fs::write(job.path("flowshift.toml"), &job.settings).unwrap();
+    let mut command = flowshift();
+    command.current_dir(job.folder.path()).args(["collect", "--json", "--config", "flowshift.toml"]);
+    clean(&mut command, &job.path("none"));
+    command.envs(job.env.iter().map(|(name, value)| (*name, value)));
+    let program = Program::start(command, &job.path("stderr")).unwrap();
+    assert_eq!(program.post("/v1/flows", &[], b"").unwrap().status / 100, 4, "it answers");
+    program.terminate();
+    assert!(program.ended().status.success());
 }
 
 #[test]
