@@ -5,12 +5,9 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
-
 use serde_json::{Value, json};
 use support::flows::{flow, lines, now_ms};
+use support::hook::Hook;
 use support::http::{self, Answer};
 use support::program::{Program, flowshift};
 use support::site::Site;
@@ -161,46 +158,6 @@ fn an_acknowledgement_answered_outlives_a_kill_and_counts_once_and_what_is_no_is
     assert_eq!((&last["type"], &last["reason"]), (&json!("anomaly.resolved"), &json!("not_an_issue")));
     assert_eq!((&last["acknowledged"]["note"], &last["dismissed"]["note"]), (&json!("on it"), &json!("load test")));
     assert_eq!(told.iter().filter(|event| event["type"] == "anomaly.opened").count(), 1);
-}
-
-/// Takes webhooks and remembers their bodies.
-struct Hook {
-    url: String,
-    bodies: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Hook {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let bodies: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let kept = Arc::clone(&bodies);
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                let (mut line, mut length) = (String::new(), 0);
-                while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
-                    let header = line.to_ascii_lowercase();
-                    if let Some(value) = header.strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap();
-                    }
-                    line.clear();
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
-                kept.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
-            }
-        });
-        Self { url, bodies }
-    }
-
-    /// Type and mark of what came.
-    fn told(&self) -> Vec<(String, bool)> {
-        let bodies = self.bodies.lock().unwrap();
-        let of = |body: &Value| (body["type"].as_str().unwrap().to_owned(), body["data"]["muted"].is_object());
-        bodies.iter().map(of).collect()
-    }
 }
 
 #[test]
