@@ -23,11 +23,13 @@ pub enum Kind {
     Outbox,
     /// CORRELATE: what operators said.
     Words,
+    /// CORRELATE: webhooks that answered 410 and get nothing more.
+    Webhooks,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] =
-        [Kind::Aggregate, Kind::Lane, Kind::BaselinePage, Kind::Correlate, Kind::Outbox, Kind::Words];
+    const ALL: [Kind; 7] =
+        [Kind::Aggregate, Kind::Lane, Kind::BaselinePage, Kind::Correlate, Kind::Outbox, Kind::Words, Kind::Webhooks];
 
     /// The name used in messages.
     pub const fn as_str(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Kind {
             Kind::Correlate => "correlate",
             Kind::Outbox => "outbox",
             Kind::Words => "words",
+            Kind::Webhooks => "webhooks",
         }
     }
 
@@ -49,6 +52,7 @@ impl Kind {
             Kind::Correlate => wire::Kind::Correlate,
             Kind::Outbox => wire::Kind::Outbox,
             Kind::Words => wire::Kind::Words,
+            Kind::Webhooks => wire::Kind::Webhooks,
         }
     }
 }

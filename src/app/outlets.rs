@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::stage::correlate::{Deliveries, Outlet, Printer};
 use crate::stage::rules::Rules;
 use crate::webhook::{
-    Deliverer, Endpoint, Gate, HttpTransport, KeyStore, Map, Options, Places, SubnetPlace, Switches, WallClock,
+    Board, Deliverer, Endpoint, Gate, HttpTransport, KeyStore, Map, Options, Places, SubnetPlace, Switches, WallClock,
 };
 
 /// Events waiting for the deliverer.
@@ -32,6 +32,8 @@ pub(super) struct Outlets {
     failover: std::time::Duration,
     map: Map,
     switches: Switches,
+    /// Whether this process may deliver at all; if not, it knows nothing of endpoints.
+    deliver: bool,
 }
 
 impl Outlets {
@@ -48,13 +50,16 @@ impl Outlets {
             failover: job.config.engine.failover.get(),
             map: map(job.snapshot.clone()),
             switches: job.switches.clone(),
+            deliver: job.deliver,
         })
     }
 
     /// An outlet whose deliveries stop with the lease.
     pub(super) fn open(&self, renewed: watch::Receiver<Option<Instant>>, lost: CancellationToken) -> Outlet {
         if self.webhooks.is_empty() {
-            return Outlet::new(self.printer.clone(), None);
+            let outlet = Outlet::new(self.printer.clone(), None);
+            // No endpoint is configured: what is committed of endpoints is forgotten.
+            return if self.deliver { outlet.with_board(Board::default()) } else { outlet };
         }
         let longest = self.webhooks.iter().map(|w| w.timeout).max().unwrap_or_default();
         let gate = Gate::renewal(renewed, self.failover.saturating_sub(longest));
@@ -78,9 +83,9 @@ impl Outlets {
         };
         let (queue, entries) = mpsc::channel(QUEUE);
         let (done, outcomes) = mpsc::channel(QUEUE);
-        let drain = deliverer.drain_handle();
+        let (drain, board) = (deliverer.drain_handle(), deliverer.board());
         tokio::spawn(deliverer.run(entries, done, gate, lost));
-        Outlet::new(self.printer.clone(), Some(Deliveries { queue, outcomes, drain }))
+        Outlet::new(self.printer.clone(), Some(Deliveries { queue, outcomes, drain })).with_board(board)
     }
 }
 
@@ -215,6 +220,7 @@ mod tests {
             failover: std::time::Duration::from_secs(10),
             map: Map::default(),
             switches: Switches::default(),
+            deliver: true,
         };
         let event = serde_json::json!({
             "id": "evt_1", "incident": "inc", "sequence": 1, "kind": "opened", "event": "{}", "body": "{}",

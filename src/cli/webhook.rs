@@ -49,7 +49,7 @@ pub enum WebhookCommand {
     /// Check the signature of a received request, and say why it does not fit
     #[command(after_long_help = VERIFY_HELP)]
     Verify(Verify),
-    /// Show the webhooks a running process delivers to, and which are disabled
+    /// Show the webhooks a running process delivers to, and which are disabled since when
     #[command(after_long_help = "Example:\n  flowshift webhook list --admin http://10.0.3.17:9464 --json")]
     List(Door),
     /// Deliver again to a webhook that answered 410; what it missed stays missed

@@ -26,7 +26,7 @@ pub struct WebhookMetrics {
     pub queue_length: IntGaugeVec,
     /// Age in seconds of the oldest entry waiting at an endpoint, 0 when none waits.
     pub oldest_age: GaugeVec,
-    /// 1 when the endpoint answered 410 and gets nothing more, else 0.
+    /// 1 when the endpoint answered 410 and gets nothing more, else 0; 0 in a process that does not deliver to it.
     pub disabled: IntGaugeVec,
     /// Seconds of one request.
     pub attempt_seconds: HistogramVec,
@@ -61,7 +61,7 @@ impl WebhookMetrics {
             )?,
             disabled: r.int_gauges(
                 "flowshift_webhook_endpoint_disabled",
-                "1 when an endpoint answered 410 and gets nothing more until it is enabled or its worker starts anew.",
+                "1 when an endpoint answered 410 and gets nothing more until it is enabled; shown by the worker that delivers.",
                 &["endpoint"],
             )?,
             attempt_seconds: r.seconds_by(
@@ -82,6 +82,7 @@ impl WebhookMetrics {
         }
         self.queue_length.with_label_values(&[name]).set(0);
         self.oldest_age.with_label_values(&[name]).set(0.0);
-        self.disabled.with_label_values(&[name]).set(0);
+        // Made of shares: an earlier owner in this process may still have its own.
+        self.disabled.with_label_values(&[name]).add(0);
     }
 }

@@ -157,7 +157,7 @@ fn addressed(endpoint: &Endpoint, key: &Key, rendered: Rendered, mut headers: He
     if let Key::Bearer(token) = key {
         headers.insert(AUTHORIZATION, token.clone());
     }
-    let url = if let Key::Address(url) = key { url } else { &endpoint.url };
+    let url = key.address().unwrap_or(&endpoint.url);
     Request { url: url.clone(), headers, body: rendered.body, timeout: endpoint.timeout }
 }
 

@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempt, Known, request};
+use super::switch::Switchboard;
 use super::worker::{Finished, Worker};
 use super::{
-    Delivery, DropReason, Endpoint, EndpointError, Gate, HttpTransport, Map, Outcome, Switches, Transport,
+    Board, Delivery, DropReason, Endpoint, EndpointError, Gate, HttpTransport, Map, Outcome, Switches, Transport,
     TransportSetupError, WallClock,
 };
 use crate::metrics::webhook::WebhookMetrics;
@@ -31,7 +32,7 @@ pub struct Options {
     pub clock: WallClock,
     /// Where subnets are, for filters.
     pub map: Map,
-    /// Where endpoints are shown, and enabled again.
+    /// Where operators find the endpoints once their board begins.
     pub switches: Switches,
 }
 
@@ -54,6 +55,7 @@ pub struct Deliverer {
     transport: Arc<dyn Transport>,
     metrics: WebhookMetrics,
     options: Options,
+    switchboard: Switchboard,
     drain: watch::Sender<bool>,
     progress: watch::Sender<Progress>,
 }
@@ -126,6 +128,7 @@ impl Deliverer {
             metrics.add_endpoint(endpoint.name());
         }
         Ok(Self {
+            switchboard: Switchboard::new(endpoints.iter()),
             endpoints: endpoints.into_iter().map(Arc::new).collect(),
             transport,
             metrics,
@@ -139,6 +142,12 @@ impl Deliverer {
     #[must_use]
     pub fn drain_handle(&self) -> DrainHandle {
         DrainHandle { drain: self.drain.clone(), progress: self.progress.subscribe() }
+    }
+
+    /// Which endpoints are disabled, for the stage that commits it; to be taken once, before [`Deliverer::run`].
+    #[must_use]
+    pub fn board(&self) -> Board {
+        Board::new(self.options.switches.clone(), self.switchboard.clone())
     }
 
     /// Delivers until `rx` ends and nothing is open, or until `shutdown`, which drops what is under way: the outbox still has
@@ -201,7 +210,7 @@ impl Deliverer {
                 shutdown: shutdown.clone(),
                 seed: self.options.seed.wrapping_add(index as u64),
                 map: self.options.map.clone(),
-                switch: self.options.switches.attach(endpoint.name(), endpoint.format()),
+                switch: self.switchboard.switch(endpoint.name()),
             };
             (input, worker.run(entries, self.drain.subscribe()))
         };

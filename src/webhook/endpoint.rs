@@ -12,7 +12,7 @@ use reqwest::Url;
 
 use super::address::{Forbidden, is_forbidden};
 use super::filter::Filter;
-use super::{Format, KeyStore, Schedule, Transport};
+use super::{Format, KeyStore, Schedule, Transport, UrlDigest};
 
 /// Why an endpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -210,6 +210,16 @@ impl Endpoint {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Of the URL it would be reached by now, as far as the last look at its secret tells.
+    pub(super) fn url_digest(&self) -> UrlDigest {
+        UrlDigest::of(self.keys.known().address().unwrap_or(&self.url))
+    }
+
+    /// Of the URL it would be reached by now: a secret that is an address may be another since.
+    pub(super) async fn present_url_digest(&self) -> UrlDigest {
+        UrlDigest::of(self.keys.current(&self.name).await.address().unwrap_or(&self.url))
     }
 
     fn refuse_zero(&self, value: Duration, setting: &'static str) -> Result<(), EndpointError> {

@@ -33,6 +33,14 @@ pub(super) enum Key {
 }
 
 impl Key {
+    /// The address it is, if it is one: it stands in for the endpoint's.
+    pub(super) fn address(&self) -> Option<&Url> {
+        match self {
+            Self::Address(url) => Some(url),
+            _ => None,
+        }
+    }
+
     fn parse(format: Format, text: &str) -> Result<Self, SecretError> {
         let word = text.trim();
         match format {
@@ -122,6 +130,11 @@ impl KeyStore {
                 }
             }
         }
+        self.known()
+    }
+
+    /// The key as it was when it was read last.
+    pub(super) fn known(&self) -> Arc<Key> {
         Arc::clone(&self.last.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -7,17 +7,19 @@
 //! * an entry's `webhook-id` never changes, so a receiver can drop repeats (delivery is at least once);
 //! * entries of one incident reach an endpoint in order, the next not before the last is done there;
 //! * nothing is sent while the gate is not fresh (the lease may belong to another worker by now);
-//! * an outcome is reported only when every endpoint is done with the entry.
+//! * an outcome is reported only when every endpoint is done with the entry;
+//! * that an endpoint is disabled is seen by the stage before the outcome of any entry dropped for it.
 //!
 //! Reading order: `delivery` (what goes in and out), `endpoint`, `filter`, `format`, `key` and `secret`, `schedule`, `gate`,
-//! then `deliverer` (fan-out), `worker` (one endpoint) with its `queue`, `memory` and `switch`, and at the edge `transport`
-//! and `address`.
+//! then `deliverer` (fan-out), `worker` (one endpoint) with its `queue`, `memory`, `disabled` and `switch`, and at the edge
+//! `transport` and `address`.
 
 mod address;
 mod attempt;
 mod clock;
 mod deliverer;
 mod delivery;
+mod disabled;
 mod endpoint;
 mod filter;
 mod format;
@@ -39,6 +41,7 @@ pub use attempt::Attempt;
 pub use clock::WallClock;
 pub use deliverer::{Deliverer, DrainHandle, Options, SendError, send_once};
 pub use delivery::{Delivery, DropReason, Outcome};
+pub use disabled::{Disabled, DisabledEndpoints, UrlDigest};
 pub use endpoint::{Endpoint, EndpointError};
 pub use filter::{Filter, Map, Places, SubnetPlace, SubnetWish};
 pub use format::Format;
@@ -46,5 +49,5 @@ pub use gate::Gate;
 pub use key::KeyStore;
 pub use schedule::{Schedule, ScheduleError};
 pub use secret::{SecretError, Secrets};
-pub use switch::{SwitchState, Switches};
+pub use switch::{Board, EnableError, SwitchState, Switches};
 pub use transport::{HttpTransport, Reply, Request, Transport, TransportError, TransportSetupError};

@@ -53,6 +53,7 @@ fn dropped(id: &str, reason: DropReason) -> Outcome {
 
 /// A deliverer that runs, and its ends.
 struct Running {
+    board: Board,
     entries: mpsc::Sender<Delivery>,
     outcomes: mpsc::Receiver<Outcome>,
     drain: DrainHandle,
@@ -64,8 +65,10 @@ fn run(deliverer: Deliverer, gate: Gate) -> Running {
     let (entries, rx) = mpsc::channel(64);
     let (done, outcomes) = mpsc::channel(64);
     let (drain, shutdown) = (deliverer.drain_handle(), CancellationToken::new());
+    let mut board = deliverer.board();
+    board.begin(&DisabledEndpoints::new());
     let task = tokio::spawn(deliverer.run(rx, done, gate, shutdown.clone()));
-    Running { entries, outcomes, drain, shutdown, task }
+    Running { board, entries, outcomes, drain, shutdown, task }
 }
 
 fn metrics() -> Metrics {

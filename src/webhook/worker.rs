@@ -24,7 +24,9 @@ use super::format::KEPT_OPEN;
 use super::memory::{Choice, Memory};
 use super::queue::{Item, Queue};
 use super::switch::Switch;
-use super::{Delivery, DropReason, Endpoint, Gate, Schedule, Transport, WallClock};
+use super::transport::Request;
+use super::{Delivery, Disabled, DropReason, Endpoint, Gate, Schedule, Transport, UrlDigest, WallClock};
+use crate::metrics::pipeline::Share;
 use crate::metrics::webhook::WebhookMetrics;
 
 /// An endpoint is done with an entry.
@@ -72,10 +74,20 @@ struct State {
     /// It is being told now, and nothing else.
     telling_again: bool,
     draining: bool,
+    /// Shown as disabled while this owner delivers.
+    disabled: Share,
 }
 
-/// An ended request: of an entry, or of what is open.
-type Sent = (Option<Item>, Attempt, Duration);
+/// An ended request.
+struct Sent {
+    /// None: it told again what is open.
+    item: Option<Item>,
+    attempt: Attempt,
+    took: Duration,
+    /// Of the URL it went to; none when there was no request.
+    url: Option<UrlDigest>,
+}
+
 type Sending = FuturesUnordered<BoxFuture<'static, Sent>>;
 
 impl Worker {
@@ -88,8 +100,11 @@ impl Worker {
             again_at: Instant::now(),
             telling_again: false,
             draining: false,
+            disabled: Share::of(&self.metrics.disabled.with_label_values(&[self.endpoint.name()])),
         };
         let mut switched = self.switch.watch();
+        // An earlier owner's word may have been taken over before this began.
+        self.show_switch(&mut state);
         let mut sending = Sending::new();
         let mut ended = false;
         loop {
@@ -120,7 +135,7 @@ impl Worker {
                     None => ended = true,
                 },
                 Ok(()) = drain.changed(), if !state.draining => {}
-                Ok(()) = switched.changed() => self.show_switch(),
+                Ok(()) = switched.changed() => self.show_switch(&mut state),
                 () = self.gate.wait_fresh(), if gate_shut && state.queue.len() > 0 => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -132,9 +147,8 @@ impl Worker {
         if delivery.past {
             return state.memory.recall(&self.endpoint, &delivery, &places);
         }
-        if self.switch.is_disabled() {
-            self.finish(&delivery, Some(DropReason::Disabled)).await;
-            return;
+        if self.switch.is_disabled() && !self.switch.enable_at(self.endpoint.present_url_digest().await) {
+            return self.finish(&delivery, Some(DropReason::Disabled)).await;
         }
         let first = match state.memory.choose(&self.endpoint, &delivery, &places) {
             Choice::Send { first } => first,
@@ -194,11 +208,9 @@ impl Worker {
         let now_ms = self.clock.now_ms();
         Box::pin(async move {
             let started = Instant::now();
-            let attempt = match request(&endpoint, &item.delivery, &known, now_ms).await {
-                Ok(request) => Attempt::of(transport.post(request).await),
-                Err(unsendable) => unsendable,
-            };
-            (Some(item), attempt, started.elapsed())
+            let request = request(&endpoint, &item.delivery, &known, now_ms).await;
+            let (attempt, url) = attempt(&*transport, request).await;
+            Sent { item: Some(item), attempt, took: started.elapsed(), url }
         })
     }
 
@@ -207,18 +219,21 @@ impl Worker {
         let now_ms = self.clock.now_ms();
         Box::pin(async move {
             let started = Instant::now();
-            let attempt = match request_again(&endpoint, &open, now_ms).await {
-                Ok(request) => Attempt::of(transport.post(request).await),
-                Err(unsendable) => unsendable,
-            };
-            (None, attempt, started.elapsed())
+            let request = request_again(&endpoint, &open, now_ms).await;
+            let (attempt, url) = attempt(&*transport, request).await;
+            Sent { item: None, attempt, took: started.elapsed(), url }
         })
     }
 
-    async fn settle(&self, state: &mut State, (item, attempt, took): Sent) {
+    async fn settle(&self, state: &mut State, Sent { item, attempt, took, url }: Sent) {
         let name = self.endpoint.name();
         self.metrics.attempts.with_label_values(&[name, attempt.label()]).inc();
         self.metrics.attempt_seconds.with_label_values(&[name]).observe(took.as_secs_f64());
+        if attempt == Attempt::Gone {
+            // Before anything is reported: whoever commits the entry's end commits this with it.
+            self.switch_off(item.as_ref(), url);
+            self.show_switch(state);
+        }
         let Some(item) = item else { return self.told_again(state, &attempt).await };
         let dropped = match attempt {
             Attempt::Accepted(_) => None,
@@ -237,7 +252,7 @@ impl Worker {
             self.finish(&item.delivery, None).await;
         }
         if dropped == Some(DropReason::Disabled) {
-            self.disable(state).await;
+            self.drop_all(state).await;
         }
     }
 
@@ -247,7 +262,7 @@ impl Worker {
         state.again_at = now + AGAIN_EVERY;
         match attempt {
             Attempt::Accepted(_) => {}
-            Attempt::Gone => self.disable(state).await,
+            Attempt::Gone => self.drop_all(state).await,
             failed => {
                 self.heed(state, failed, now);
                 tracing::warn!(endpoint = self.endpoint.name(), %attempt, "open incidents could not be told again");
@@ -283,19 +298,25 @@ impl Worker {
         state.queue.put_back(item, now + delay);
     }
 
-    async fn disable(&self, state: &mut State) {
-        if !self.switch.is_disabled() {
-            self.switch.disable();
-            self.show_switch();
+    fn switch_off(&self, item: Option<&Item>, url: Option<UrlDigest>) {
+        let disabled = Disabled {
+            since_ms: self.clock.now_ms(),
+            event: item.map(|item| item.delivery.id.clone()),
+            url: url.unwrap_or_else(|| self.endpoint.url_digest()),
+        };
+        if self.switch.disable(disabled) {
             tracing::error!(endpoint = self.endpoint.name(), "webhook endpoint answered 410 and gets nothing more");
         }
+    }
+
+    async fn drop_all(&self, state: &mut State) {
         for delivery in state.queue.clear() {
             self.finish(&delivery, Some(DropReason::Disabled)).await;
         }
     }
 
-    fn show_switch(&self) {
-        self.metrics.disabled.with_label_values(&[self.endpoint.name()]).set(i64::from(self.switch.is_disabled()));
+    fn show_switch(&self, state: &mut State) {
+        state.disabled.set(i64::from(self.switch.is_disabled()));
     }
 
     async fn finish(&self, delivery: &Delivery, dropped: Option<DropReason>) {
@@ -333,5 +354,16 @@ impl Worker {
             }
         }
         wake
+    }
+}
+
+/// Makes a request, unless it could not be written.
+async fn attempt(transport: &dyn Transport, request: Result<Request, Attempt>) -> (Attempt, Option<UrlDigest>) {
+    match request {
+        Ok(request) => {
+            let url = UrlDigest::of(&request.url);
+            (Attempt::of(transport.post(request).await), Some(url))
+        }
+        Err(unsendable) => (unsendable, None),
     }
 }

@@ -94,6 +94,11 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail, fix)
     }
 
+    /// It was done here, and may be forgotten by the next owner.
+    pub(super) fn not_kept(detail: impl Into<String>, fix: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_kept", detail, fix)
+    }
+
     /// Its outcome in metrics.
     pub(super) fn outcome(&self) -> &'static str {
         match self.status {

@@ -58,7 +58,7 @@ impl Inner {
     async fn read(&self) -> anyhow::Result<View> {
         let stream = self.log.identify(&self.evidence).await?;
         let parts = inspect::parts(&self.table, &self.tables, &stream).await?;
-        let Some(Stored { body, words }) = Stored::read(&parts)? else { return Ok(View::default()) };
+        let Some(Stored { body, words, .. }) = Stored::read(&parts)? else { return Ok(View::default()) };
         let known = body.outbox.entries().iter().map(|entry| entry.incident.clone()).collect();
         let correlator = Correlator::from_state(self.settings.clone(), body.correlator)?.with_words(words.clone());
         Ok(View { judged_until: correlator.taken_s(), incidents: correlator.present(), known, words })

@@ -122,6 +122,10 @@ fn holds(store: &Store, key: &str, plain: &Bytes) -> Result<Value, String> {
         let words = correlate::words(plain).map_err(|e| failed(&e))?;
         return Ok(json!({"mutes": words.mutes().count(), "dismissals": words.dismissals().count()}));
     }
+    if correlate::name(key) == correlate::WEBHOOKS_PART {
+        let disabled = correlate::disabled(plain).map_err(|e| failed(&e))?;
+        return Ok(json!({"webhooks_disabled": disabled.len()}));
+    }
     if key.starts_with("shardId-") {
         let aggregate = Aggregate::new(rules::lanes(&store.config).map_err(|e| failed(&e))?);
         let state = aggregate.load(plain).map_err(|e| failed(&e))?;

@@ -6,6 +6,7 @@
 mod attempt;
 mod verify;
 
+use flowshift_proto::anomaly::rfc3339;
 use serde_json::{Value, json};
 
 use super::incidents::client::Client;
@@ -24,6 +25,8 @@ pub(super) async fn run(command: WebhookCommand) -> Result<(), Failure> {
             let answer = client.post(&format!("/v1/webhooks/{}/enable", path(&name)), &json!({})).await?;
             print_line(&if door.json {
                 answer.to_string()
+            } else if answer["disabled"] == true {
+                format!("{name}: enabled, and has answered 410 again")
             } else if answer["was_disabled"] == true {
                 format!("{name}: enabled; it gets what is told from now on")
             } else {
@@ -46,13 +49,15 @@ async fn list(door: &Door) -> Result<(), Failure> {
             true => Cell::toned("disabled", Tone::Bad),
             false => Cell::plain("delivering"),
         };
-        vec![Cell::plain(text(webhook, "webhook")), Cell::plain(text(webhook, "format")), state]
+        let since = webhook["disabled_since"].as_i64().and_then(rfc3339).unwrap_or_default();
+        let (name, format) = (text(webhook, "webhook"), text(webhook, "format"));
+        vec![Cell::plain(name), Cell::plain(format), state, Cell::plain(since), Cell::plain(text(webhook, "event"))]
     };
     let rows: Vec<_> = all["webhooks"].as_array().into_iter().flatten().map(row).collect();
     print_line(&if rows.is_empty() {
         "this process delivers to no webhook; `flowshift leases list` names the owner of the evidence stream".to_owned()
     } else {
-        render(&["WEBHOOK", "FORMAT", "STATE"], &rows, text_table::colours())
+        render(&["WEBHOOK", "FORMAT", "STATE", "SINCE", "BY ITS ANSWER TO"], &rows, text_table::colours())
     });
     Ok(())
 }

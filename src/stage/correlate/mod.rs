@@ -17,12 +17,13 @@ use flowshift_detector::{AnomalyEvent, Applied, Correlator, EventType, Outcome, 
 
 pub use outbox::{Deliveries, Entry, Outbox, Outlet, Printer};
 pub use skip::{feed_kind, skip_records};
-pub use stored::{Body, PART, Stored, WORDS_PART, name, words};
+pub use stored::{Body, PART, Stored, WEBHOOKS_PART, WORDS_PART, disabled, name, words};
 
 use crate::convert::ConvertError;
 use crate::convert::event::to_proto;
 use crate::convert::evidence::{self, Said};
 use crate::metrics::pipeline::{PipelineMetrics, Share};
+use crate::webhook::{Board, DisabledEndpoints};
 
 /// What became of a record of the evidence stream.
 pub(in crate::stage) struct Heard {
@@ -75,6 +76,10 @@ pub struct Correlate {
     unreadable: u64,
     /// As they were saved last.
     saved_words: Words,
+    /// Webhooks that get nothing more, as the last look found them.
+    webhooks: DisabledEndpoints,
+    /// As they were saved last.
+    saved_webhooks: DisabledEndpoints,
     outlet: Outlet,
     metrics: PipelineMetrics,
     /// Incidents open here; gone with the stage, which goes when its lease does.
@@ -95,6 +100,8 @@ impl Correlate {
             ended: BTreeSet::new(),
             unreadable: 0,
             saved_words: Words::default(),
+            webhooks: DisabledEndpoints::new(),
+            saved_webhooks: DisabledEndpoints::new(),
             outlet,
             open: Share::of(&metrics.incidents_open),
             metrics,
@@ -153,10 +160,16 @@ impl Correlate {
 
 impl Stage for Correlate {
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<(), StageError> {
-        let Some(Stored { body, words }) = Stored::read(&parts)? else { return Ok(()) };
+        let stored = Stored::read(&parts)?;
+        let begun = stored.as_ref().map(|stored| stored.webhooks.clone()).unwrap_or_default();
+        // Before anything is handed out: who is disabled gets nothing of it.
+        self.outlet.board().into_iter().for_each(|board| board.begin(&begun));
+        let Some(Stored { body, words, webhooks }) = stored else { return Ok(()) };
         // What an older version or a parent shard left is not kept, but saved anew under this shard's keys.
         let moves = !parts.iter().all(|(key, _)| self.keeps(key));
         self.saved_words = if moves { Words::default() } else { words.clone() };
+        self.saved_webhooks = if moves { DisabledEndpoints::new() } else { webhooks.clone() };
+        self.webhooks = webhooks;
         self.correlator = Correlator::from_state(self.settings.clone(), body.correlator)
             .map_err(|e| StageError::with("correlate state", e))?
             .with_skips(body.skips)
@@ -200,6 +213,9 @@ impl Stage for Correlate {
             self.changed = true;
             self.urgent |= judged;
         }
+        // After the outcomes: an endpoint is disabled before the entry that found it out is reported. It must not be forgotten
+        // for want of records, and an operator who enables one waits for the commit.
+        self.urgent |= self.outlet.board().is_some_and(|board| board.has_changed());
         Ok(())
     }
 
@@ -220,6 +236,14 @@ impl Stage for Correlate {
             self.saved_words = self.correlator.words().clone();
             parts.push(stored::words_part(&self.saved_words)?);
         }
+        // Looked at after the outcomes that `body` holds.
+        if let Some(board) = self.outlet.board() {
+            self.webhooks = board.look();
+        }
+        if self.webhooks != self.saved_webhooks {
+            self.saved_webhooks = self.webhooks.clone();
+            parts.push(stored::disabled_part(&self.saved_webhooks)?);
+        }
         Ok(parts.into_iter().map(|(name, bytes)| (format!("{}/{name}", self.shard), bytes)).collect())
     }
 
@@ -234,6 +258,7 @@ impl Stage for Correlate {
     fn committed(&mut self) {
         self.urgent = false;
         self.outbox.commit();
+        self.outlet.board().into_iter().for_each(Board::commit);
         // That these are out is noted by the next commit; a crash before it sends them again under the same ids.
         self.changed |= self.outlet.send(&mut self.outbox);
     }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::webhook::{Delivery, DrainHandle, Outcome, WallClock};
+use crate::webhook::{Board, Delivery, DrainHandle, Outcome, WallClock};
 
 /// Events kept, delivered or not. Beyond it the oldest delivered of ended incidents go first, then others that are
 /// delivered, then the oldest updates.
@@ -176,6 +176,8 @@ pub struct Outlet {
     handed: BTreeSet<String>,
     /// The receivers cannot be reached by this owner: what is due stays.
     held: bool,
+    /// Which endpoints are disabled; none: this owner knows nothing of it, and what is committed stays.
+    board: Option<Board>,
     /// Hurries the deliverer at the end of a finite input; none once it was used.
     drain: Option<DrainHandle>,
     draining: Option<Instant>,
@@ -197,6 +199,7 @@ impl Outlet {
             past: None,
             handed: BTreeSet::new(),
             held: false,
+            board: None,
             drain: None,
             draining: None,
         };
@@ -211,6 +214,17 @@ impl Outlet {
     /// An outlet that delivers nothing and loses nothing: the next owner does.
     pub fn held(printer: Option<Printer>) -> Self {
         Self { held: true, ..Self::new(printer, None) }
+    }
+
+    /// With the board of its deliverer's endpoints.
+    #[must_use]
+    pub fn with_board(self, board: Board) -> Self {
+        Self { board: Some(board), ..self }
+    }
+
+    /// The board, if this owner has one.
+    pub(super) fn board(&mut self) -> Option<&mut Board> {
+        self.board.as_mut()
     }
 
     /// Nothing more will come: what is open is tried once more at once, and for a limited time.

@@ -1,4 +1,5 @@
-//! What CORRELATE commits: two parts, of which the second changes only when operators speak or are told.
+//! What CORRELATE commits: incidents and outbox, and two parts that change rarely: what operators said, and the webhooks
+//! that answered 410.
 //!
 //! For: reading and writing them, here and by the commands that look at a job. Not for: what they mean. Invariant:
 //! parts of every released version can be read; what is new stands in new versions or parts.
@@ -12,6 +13,7 @@ use flowshift_proto::state::{Chunk, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::Outbox;
+use crate::webhook::DisabledEndpoints;
 
 /// Name of the part with the incidents and the outbox. A part's key is `SHARD/NAME`; older versions had the name alone.
 pub const PART: &str = "correlate";
@@ -22,6 +24,11 @@ pub const WORDS_PART: &str = "words";
 /// Version of its stored form.
 const WORDS_VERSION: u32 = 1;
 
+/// Name of the part with the webhooks that get nothing more; absent until the first.
+pub const WEBHOOKS_PART: &str = "webhooks";
+/// Version of its stored form.
+const WEBHOOKS_VERSION: u32 = 1;
+
 /// All that is stored.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -29,6 +36,8 @@ pub struct Stored {
     pub body: Body,
     /// What operators said.
     pub words: Words,
+    /// Webhooks that get nothing more.
+    pub webhooks: DisabledEndpoints,
 }
 
 impl Stored {
@@ -44,7 +53,8 @@ impl Stored {
         };
         let Some(body) = of(PART) else { return Ok(None) };
         let said = of(WORDS_PART).map_or(Ok(Words::default()), |bytes| words(bytes))?;
-        Ok(Some(Self { body: Body::decode(body)?, words: said }))
+        let webhooks = of(WEBHOOKS_PART).map_or_else(|| Ok(DisabledEndpoints::new()), |bytes| disabled(bytes))?;
+        Ok(Some(Self { body: Body::decode(body)?, words: said, webhooks }))
     }
 }
 
@@ -68,6 +78,23 @@ pub(super) fn words_part(words: &Words) -> Result<StatePart, StageError> {
     let body = postcard::to_stdvec(words).map_err(|e| StageError::with("operators' words", e))?;
     let chunk = Chunk { version: WORDS_VERSION, kind: Kind::Words, body };
     Ok((WORDS_PART.to_owned(), Bytes::from(chunk.encode())))
+}
+
+/// Reads the part with the webhooks that get nothing more.
+///
+/// # Errors
+/// The bytes are not that, or of a version this program does not know.
+pub fn disabled(bytes: &[u8]) -> Result<DisabledEndpoints, StageError> {
+    let failed = "disabled webhooks";
+    let chunk = Chunk::decode(bytes, Kind::Webhooks, WEBHOOKS_VERSION).map_err(|e| StageError::with(failed, e))?;
+    postcard::from_bytes(&chunk.body).map_err(|e| StageError::with(failed, e))
+}
+
+/// The stored form of the webhooks that get nothing more.
+pub(super) fn disabled_part(webhooks: &DisabledEndpoints) -> Result<StatePart, StageError> {
+    let body = postcard::to_stdvec(webhooks).map_err(|e| StageError::with("disabled webhooks", e))?;
+    let chunk = Chunk { version: WEBHOOKS_VERSION, kind: Kind::Webhooks, body };
+    Ok((WEBHOOKS_PART.to_owned(), Bytes::from(chunk.encode())))
 }
 
 /// Incidents, progress, the outbox.

@@ -8,6 +8,8 @@ use Severity::{S1, S3};
 
 use super::paused::{OK, Script, Step, T0_MS, options};
 use super::*;
+use crate::webhook::switch::Switchboard;
+use crate::webhook::worker::{Finished, Worker};
 
 const FLOOR: Filter = Filter {
     min_severity: Some(Severity::S2),
@@ -149,10 +151,97 @@ async fn an_endpoint_that_said_410_gets_what_comes_after_it_was_enabled() {
         assert_eq!(running.outcomes.recv().await, Some(dropped(&id, DropReason::Disabled)));
     }
     let disabled = || metrics.webhook.disabled.with_label_values(&["ops"]).get();
-    assert_eq!((switches.list()[0].disabled, disabled()), (true, 1));
-    assert_eq!(switches.enable("ops"), Some(true));
+    let gone = Disabled { since_ms: T0_MS, event: Some("a-1".to_owned()), url: ops().url_digest() };
+    assert_eq!((switches.list()[0].disabled.clone(), disabled()), (Some(gone), 1));
+    assert_eq!(running.board.look().len(), 1);
+    let asked = tokio::spawn(async move { switches.enable("ops").await });
+    tokio::task::yield_now().await;
+    assert!(running.board.look().is_empty() && !asked.is_finished());
+    running.board.commit();
+    assert_eq!(asked.await.unwrap(), Ok(true));
     all_done(&mut running, vec![entry("a", 3, T0_MS)]).await;
     assert_eq!((ids(&script), disabled()), (vec!["a-1".to_owned(), "a-3".to_owned()], 0));
+}
+
+/// A next owner tried it again, because the disabling stood in the memory of the process alone.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_said_410_to_an_earlier_owner_gets_nothing_and_shows_it_until_this_one_ends() {
+    let (script, metrics) = (Script::new(&[]), metrics());
+    let gone = Disabled { since_ms: 7, event: None, url: ops().url_digest() };
+    let endpoints = vec![ops(), endpoint("audit", "http://audit/hook")];
+    let deliverer = Deliverer::with_transport(endpoints, metrics.webhook.clone(), script.clone(), options()).unwrap();
+    let mut board = deliverer.board();
+    board.begin(&DisabledEndpoints::from([("ops".to_owned(), gone)]));
+    let (entries, rx) = mpsc::channel(64);
+    let (done, mut outcomes) = mpsc::channel(64);
+    let delivering = tokio::spawn(deliverer.run(rx, done, Gate::open(), CancellationToken::new()));
+    entries.send(entry("a", 1, T0_MS)).await.unwrap();
+    assert_eq!(outcomes.recv().await, Some(dropped("a-1", DropReason::Disabled)));
+    assert_eq!(script.seen().into_iter().map(|seen| seen.1).collect::<Vec<_>>(), ["audit"]);
+    let disabled = || metrics.webhook.disabled.with_label_values(&["ops"]).get();
+    assert_eq!((disabled(), board.has_changed()), (1, false));
+    drop(entries);
+    delivering.await.unwrap();
+    assert_eq!(disabled(), 0, "this process delivers no more");
+}
+
+/// A new address of Slack's is written into the file while the process runs.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_said_410_is_enabled_by_another_url_in_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("slack");
+    std::fs::write(&file, "http://old/hook\n").unwrap();
+    let keys = KeyStore::from_file(Format::Slack, &file).unwrap();
+    let slack = Endpoint::new("ops", "http://hooks.slack.test/", keys).unwrap();
+    let script = Script::new(&[("old", &[Step::Answer(410, None)])]);
+    let mut running = start(&script, vec![slack], &metrics(), options());
+    for sequence in [1, 2] {
+        running.entries.send(told("a", sequence, Opened, S1, T0_MS)).await.unwrap();
+        let id = format!("a-{sequence}");
+        assert_eq!(running.outcomes.recv().await, Some(dropped(&id, DropReason::Disabled)));
+    }
+    assert_eq!(running.board.look().len(), 1);
+    std::fs::write(&file, "http://new/hook\n").unwrap();
+    all_done(&mut running, vec![told("a", 3, Opened, S1, T0_MS)]).await;
+    assert_eq!(script.seen().into_iter().map(|seen| seen.1).collect::<Vec<_>>(), ["old", "new"]);
+    assert!(running.board.has_changed() && running.board.look().is_empty());
+}
+
+/// The stage commits what it hears of entries: then it must see already why they were dropped.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_is_seen_as_disabled_before_any_entry_dropped_for_it_is_reported() {
+    let script = Script::new(&[("ops", &[Step::Answer(410, None)])]);
+    let switchboard = Switchboard::new(std::iter::once(&ops()));
+    let mut board = Board::new(Switches::default(), switchboard.clone());
+    // A report waits for the one before it to be taken, so that the moment before it lasts.
+    let (finished, mut reports) = mpsc::channel(1);
+    finished.send(Finished { endpoint: 0, id: "before".to_owned(), dropped: None }).await.unwrap();
+    let worker = Worker {
+        index: 0,
+        endpoint: Arc::new(ops()),
+        transport: script,
+        metrics: metrics().webhook.clone(),
+        clock: options().clock,
+        gate: Gate::open(),
+        finished,
+        shutdown: CancellationToken::new(),
+        seed: 7,
+        map: Map::default(),
+        switch: switchboard.switch("ops"),
+    };
+    let (entries, input) = mpsc::channel(1);
+    let (_draining, drain) = tokio::sync::watch::channel(false);
+    let working = tokio::spawn(worker.run(input, drain));
+    entries.send(Arc::new(entry("a", 1, T0_MS))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(board.look()["ops"].event.as_deref(), Some("a-1"));
+    drop(entries);
+    let mut ends = Vec::new();
+    while let Some(report) = reports.recv().await {
+        ends.push((report.id, report.dropped));
+    }
+    assert_eq!(ends, [("before".to_owned(), None), ("a-1".to_owned(), Some(DropReason::Disabled))]);
+    working.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
