@@ -74,6 +74,7 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
         let over = began.elapsed() >= span;
         if moved.is_some() || over || renewed && seen.foreign.is_empty() {
             let mut findings = verdict(&seen, moved.as_ref(), patient.config.engine.foreign_watch.get());
+            findings.extend(watch.stopped(!patient.stopped));
             if !patient.stopped {
                 findings.extend(watch.verdict(began.elapsed()));
             }

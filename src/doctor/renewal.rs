@@ -68,17 +68,23 @@ impl Watch {
         all
     }
 
-    /// What it means; `watched`: for how long.
-    pub(super) fn verdict(&self, watched: Duration) -> Vec<Finding> {
-        let Some(last) = &self.before else { return Vec::new() };
-        let stopped = |(place, why): &(String, String)| {
+    /// The shards whose rows say why they stopped; `at_work`: somebody may still try, and no stopped job is looked at.
+    pub(super) fn stopped(&self, at_work: bool) -> Vec<Finding> {
+        let told = |(place, why): &(String, String)| {
+            let who = if at_work { "its owner stopped there and tries again" } else { "it stood there at the end" };
             Finding::warning(
                 place,
-                format!("its owner stopped there and tries again: {why}"),
+                format!("{who}: {why}"),
                 "see what it says; README, `Looking in, and lending a hand`, has `leases resolve`",
             )
         };
-        let mut findings: Vec<Finding> = last.stopped.iter().map(stopped).collect();
+        self.before.iter().flat_map(|last| last.stopped.iter().map(told)).collect()
+    }
+
+    /// Whether the leases that are held are renewed; `watched`: for how long.
+    pub(super) fn verdict(&self, watched: Duration) -> Vec<Finding> {
+        let Some(last) = &self.before else { return Vec::new() };
+        let mut findings = Vec::new();
         let silent: Vec<(&String, &usize)> =
             last.held.iter().filter(|(owner, _)| !self.live.contains(*owner)).collect();
         let leases: usize = silent.iter().map(|(_, leases)| **leases).sum();
@@ -134,7 +140,7 @@ mod tests {
         for look in looks {
             watch.saw(look.clone());
         }
-        watch.verdict(Duration::from_secs(5))
+        [watch.stopped(true), watch.verdict(Duration::from_secs(5))].concat()
     }
 
     /// The beats of dead workers stand in the table for ever: they were counted as workers of the job.

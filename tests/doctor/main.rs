@@ -183,6 +183,30 @@ fn a_local_job_is_green_stopped_and_running_and_the_look_changes_nothing() {
         std::io::Read::read_to_end(&mut connection, &mut posted).unwrap();
     }
     assert!(posted.is_empty(), "posted {posted:?}");
+
+    // Of a stopped job no row was told of.
+    let why = "stage: a page is lost";
+    trouble(&site, why);
+    let told = Report::of(&doctor(&site, &arguments));
+    assert_eq!(told.code, Some(0), "{:#}", told.json);
+    let warnings = told.of_level("warning");
+    assert_eq!((warnings.len(), &warnings[0]["check"]), (1, &Value::from("workers")), "{:#}", told.json);
+    assert_eq!(warnings[0]["what"], format!("it stood there at the end: {why}"));
+    assert_eq!(warnings[0]["about"], "flowshift-exchange-leases: shardId-000000000000");
+    assert!(warnings[0]["fix"].as_str().unwrap().contains("leases resolve"), "{}", warnings[0]);
+}
+
+/// Has the row of the stopped job's exchange shard say why it stopped.
+fn trouble(site: &Site, why: &str) {
+    let file = site.data_dir().join("dynamodb.sqlite");
+    let database = dynoxide::Database::new(file.to_str().unwrap()).unwrap();
+    let update = serde_json::json!({
+        "TableName": "flowshift-exchange-leases",
+        "Key": { "leaseKey": { "S": "shardId-000000000000" } },
+        "UpdateExpression": "SET fs_trouble = :why",
+        "ExpressionAttributeValues": { ":why": { "S": why } },
+    });
+    database.update_item(serde_json::from_value(update).unwrap()).unwrap();
 }
 
 /// The collector's port of the defaults may be held on this machine by another test.
