@@ -52,6 +52,15 @@ fn enable(program: &Program, name: &str) -> Value {
     answer.json()
 }
 
+/// How many disabled endpoints the stored part holds, of a process that has ended.
+fn inspected(site: &Site) -> Value {
+    let output = site.command(&["state", "inspect", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let of = |part: &&Value| part["part"].as_str().is_some_and(|key| key.ends_with("/webhooks"));
+    all["parts"].as_array().unwrap().iter().find(of).unwrap()["holds"]["webhooks_disabled"].clone()
+}
+
 fn disabled(program: &Program) -> f64 {
     program.metric("flowshift_webhook_endpoint_disabled", &["endpoint=\"gone\""])
 }
@@ -72,6 +81,7 @@ fn what_an_endpoint_said_and_an_operator_was_answered_outlives_kills() {
     assert_eq!((&said["was_disabled"], &said["disabled"]), (&json!(false), &json!(false)));
     program.kill();
     let asked = gone.told().len();
+    assert_eq!(inspected(&site), 1);
 
     let program = site.start();
     assert_eq!((row(&program, "gone"), disabled(&program)), (before, 1.0));
@@ -95,4 +105,5 @@ fn what_an_endpoint_said_and_an_operator_was_answered_outlives_kills() {
     send(&program, third);
     program.finish();
     assert!(gone.told().len() > asked, "it is told of what comes after");
+    assert_eq!(inspected(&site), 0);
 }

@@ -183,6 +183,36 @@ mod tests {
         }
     }
 
+    fn outlets(webhooks: Vec<Webhook>, deliver: bool) -> Outlets {
+        Outlets {
+            printer: None,
+            webhooks,
+            metrics: Metrics::new().unwrap(),
+            failover: std::time::Duration::from_secs(10),
+            map: Map::default(),
+            switches: Switches::default(),
+            deliver,
+        }
+    }
+
+    /// Without a board what is committed of disabled endpoints stays as it is.
+    #[tokio::test]
+    async fn only_an_owner_that_delivers_has_a_say_about_endpoints_and_so_it_has_when_none_is_configured() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n").unwrap();
+        let missing = folder.path().join("missing");
+        for (webhooks, deliver, board) in [
+            (vec![webhook(&file)], true, true),
+            (vec![], true, true),
+            (vec![], false, false),
+            (vec![webhook(&missing)], true, false),
+        ] {
+            let outlet = outlets(webhooks, deliver).open(watch::channel(None).1, CancellationToken::new());
+            assert!(format!("{outlet:?}").contains(&format!("board: {board}")), "{outlet:?}");
+        }
+    }
+
     #[test]
     fn a_link_local_receiver_is_refused_unless_it_is_allowed() {
         let folder = tempfile::tempdir().unwrap();
@@ -212,16 +242,7 @@ mod tests {
     async fn an_owner_whose_secret_is_gone_holds_what_is_due_and_the_next_owner_that_has_it_sends() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
-        let metrics = Metrics::new().unwrap();
-        let outlets = Outlets {
-            printer: None,
-            webhooks: vec![webhook(&file)],
-            metrics,
-            failover: std::time::Duration::from_secs(10),
-            map: Map::default(),
-            switches: Switches::default(),
-            deliver: true,
-        };
+        let outlets = outlets(vec![webhook(&file)], true);
         let event = serde_json::json!({
             "id": "evt_1", "incident": "inc", "sequence": 1, "kind": "opened", "event": "{}", "body": "{}",
             "created_ms": 0, "printed": false, "delivered": false,

@@ -147,8 +147,11 @@ impl Worker {
         if delivery.past {
             return state.memory.recall(&self.endpoint, &delivery, &places);
         }
-        if self.switch.is_disabled() && !self.switch.enable_at(self.endpoint.present_url_digest().await) {
-            return self.finish(&delivery, Some(DropReason::Disabled)).await;
+        if self.switch.is_disabled() {
+            if !self.switch.enable_at(self.endpoint.present_url_digest().await) {
+                return self.finish(&delivery, Some(DropReason::Disabled)).await;
+            }
+            tracing::info!(endpoint = self.endpoint.name(), "webhook endpoint has another url and is enabled");
         }
         let first = match state.memory.choose(&self.endpoint, &delivery, &places) {
             Choice::Send { first } => first,

@@ -185,7 +185,8 @@ pub struct Outlet {
 
 impl fmt::Debug for Outlet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outlet").field("handed", &self.handed.len()).finish_non_exhaustive()
+        let (handed, board) = (self.handed.len(), self.board.is_some());
+        f.debug_struct("Outlet").field("handed", &handed).field("board", &board).finish_non_exhaustive()
     }
 }
 
