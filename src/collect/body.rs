@@ -14,7 +14,7 @@ use super::{CollectOptions, Refusal};
 /// listening when the refusal comes instead of seeing a reset: a connection that is closed over unread bytes is reset, and
 /// the answer may be lost with it.
 const POLITE: usize = 4;
-/// The longest wait for a body that is thrown away from its start; a collector that closes waits for it.
+/// The longest wait for a body that is thrown away from its start.
 const POLITE_TIME: Duration = Duration::from_secs(2);
 
 /// The length a client announces, if it does.

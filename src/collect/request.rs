@@ -1,8 +1,8 @@
 //! One POST from headers to answer.
 //!
 //! The order is: is the door open, is it a type we take, is there room, read, decode off the event loop, put, answer. Whatever
-//! way it ends, exactly one outcome is counted, also when the client hangs up (the future is dropped), and the client hears
-//! it: what is refused before its body was read is read and thrown away first.
+//! way it ends, exactly one outcome is counted, also when the client hangs up (the future is dropped). A body that is refused
+//! unread is thrown away before the answer ([`discard`]), as far as is polite, so that the client hears it.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -72,9 +72,17 @@ impl Kind {
 /// Answers a POST to one of the two routes.
 pub(super) async fn post(inner: &Inner, route: Route, headers: HeaderMap, body: Body) -> Response {
     // Taken before the check, so that a close between the two waits for this request.
-    let _in_flight = inner.in_flight.token();
+    let in_flight = inner.in_flight.token();
     let counted = Counted::start(&inner.metrics, route);
-    match take(inner, route, &headers, body).await {
+    let admitted = match admit(inner, route, &headers) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            // Nothing of it reaches the sink: a close that waited for it would wait for whoever sends.
+            drop(in_flight);
+            return refuse(inner, counted, &headers, body, refusal).await;
+        }
+    };
+    match take(inner, route, &headers, body, admitted).await {
         Ok((accepted, malformed)) => {
             let flows = |outcome| inner.metrics.flows.with_label_values(&[route.label(), outcome]);
             flows("accepted").inc_by(accepted);
@@ -83,30 +91,30 @@ pub(super) async fn post(inner: &Inner, route: Route, headers: HeaderMap, body: 
             let answer = serde_json::json!({ "accepted": accepted, "malformed": malformed }).to_string();
             (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], answer).into_response()
         }
-        Err(refusal) => {
-            tracing::debug!(route = route.label(), reason = refusal.reason(), detail = %refusal, "request refused");
-            counted.end(refusal.reason());
-            refusal.into_response()
-        }
+        Err(refusal) => counted.refused(&refusal),
     }
 }
 
-/// Refuses and counts a request that has no route.
-pub(super) async fn refuse(inner: &Inner, headers: &HeaderMap, body: Body, refusal: Refusal) -> Response {
-    let counted = Counted::start(&inner.metrics, Route::Other);
-    discard(headers, body, &inner.options).await;
-    counted.end(refusal.reason());
-    refusal.into_response()
+/// Refuses a request that has no route.
+pub(super) async fn stray(inner: &Inner, headers: &HeaderMap, body: Body, refusal: Refusal) -> Response {
+    refuse(inner, Counted::start(&inner.metrics, Route::Other), headers, body, refusal).await
 }
 
-async fn take(inner: &Inner, route: Route, headers: &HeaderMap, body: Body) -> Result<(u64, u64), Refusal> {
-    let (kind, encoding, _room) = match admit(inner, route, headers) {
-        Ok(admitted) => admitted,
-        Err(refusal) => {
-            discard(headers, body, &inner.options).await;
-            return Err(refusal);
-        }
-    };
+/// Refuses a request whose body nobody has read.
+async fn refuse(inner: &Inner, counted: Counted<'_>, headers: &HeaderMap, body: Body, refusal: Refusal) -> Response {
+    if let Ok(_permit) = inner.discards.try_acquire() {
+        discard(headers, body, &inner.options).await;
+    }
+    counted.refused(&refusal)
+}
+
+async fn take(
+    inner: &Inner,
+    route: Route,
+    headers: &HeaderMap,
+    body: Body,
+    (kind, encoding, _room): Admitted,
+) -> Result<(u64, u64), Refusal> {
     let body = read(headers, body, &inner.options).await?;
     inner.metrics.body_bytes.with_label_values(&[route.label()]).inc_by(body.len() as u64);
     let accepted = decode(inner, kind, encoding, body).await?;
@@ -118,8 +126,11 @@ async fn take(inner: &Inner, route: Route, headers: &HeaderMap, body: Body) -> R
     Ok(counts)
 }
 
+/// What a body is, and the room it has.
+type Admitted = (Kind, Encoding, OwnedSemaphorePermit);
+
 /// What can be said without the body: what it is, and room for it.
-fn admit(inner: &Inner, route: Route, headers: &HeaderMap) -> Result<(Kind, Encoding, OwnedSemaphorePermit), Refusal> {
+fn admit(inner: &Inner, route: Route, headers: &HeaderMap) -> Result<Admitted, Refusal> {
     if inner.in_flight.is_closed() {
         return Err(Refusal::Draining);
     }
@@ -160,6 +171,13 @@ impl<'m> Counted<'m> {
 
     fn end(mut self, outcome: &'static str) {
         self.outcome = outcome;
+    }
+
+    fn refused(self, refusal: &Refusal) -> Response {
+        let (route, reason) = (self.route.label(), refusal.reason());
+        tracing::debug!(route, reason, detail = %refusal, "request refused");
+        self.end(reason);
+        refusal.clone().into_response()
     }
 }
 

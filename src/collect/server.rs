@@ -22,6 +22,8 @@ use crate::metrics::collect::CollectMetrics;
 
 /// The unit in which held bytes are counted.
 const KIB: usize = 1 << 10;
+/// Bodies of refused requests that are thrown away at once.
+const DISCARDS: usize = 64;
 
 /// The collector; clones share it.
 #[derive(Debug, Clone)]
@@ -37,6 +39,8 @@ pub(super) struct Inner {
     /// Every request inside holds a token; closed = no more come in.
     pub(super) in_flight: TaskTracker,
     pub(super) decoders: Arc<Semaphore>,
+    /// Bodies thrown away at once; a connection buffers up to 400 KB of one. More are refused unread.
+    pub(super) discards: Semaphore,
     held: Arc<Semaphore>,
 }
 
@@ -57,6 +61,7 @@ impl Collector {
             sink,
             metrics,
             decoders: Arc::new(Semaphore::new(options.decoders.max(1))),
+            discards: Semaphore::new(DISCARDS),
             held: Arc::new(Semaphore::new(held)),
             in_flight: TaskTracker::new(),
             options,
@@ -103,9 +108,9 @@ async fn flows(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Body) 
 }
 
 async fn wrong_method(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Body) -> Response {
-    request::refuse(&inner, &headers, body, Refusal::Method).await
+    request::stray(&inner, &headers, body, Refusal::Method).await
 }
 
 async fn no_path(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Body) -> Response {
-    request::refuse(&inner, &headers, body, Refusal::NotFound).await
+    request::stray(&inner, &headers, body, Refusal::NotFound).await
 }

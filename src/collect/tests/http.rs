@@ -274,7 +274,22 @@ async fn a_sender_with_a_large_body_hears_why_it_is_refused() {
     assert_eq!((running.counted("flows", "draining"), running.metrics.in_flight.get()), (1, 0));
 }
 
-/// A closing collector waits for those inside, so it must not wait long for what it throws away.
+/// It waited for whoever was sending a body that nobody takes, and so for as long as somebody did.
+#[tokio::test]
+async fn a_closing_collector_does_not_wait_for_those_it_refuses() {
+    let running = Running::start(CollectOptions::default()).await;
+    let head = format!("POST {FLOWS} HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\ncontent-length: 10\r\n\r\n");
+    running.collector.close().await;
+    let mut silent = TcpStream::connect(running.address).await.unwrap();
+    silent.write_all(head.as_bytes()).await.unwrap();
+    while running.metrics.in_flight.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(futures::poll!(Box::pin(running.collector.close())).is_ready());
+    assert_eq!(running.metrics.in_flight.get(), 1, "it is still refusing");
+}
+
+/// A closing collector's connections end with their answers, so it must not wait long for what it throws away.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_thrown_away_is_not_waited_for_long() {
     let body = axum::body::Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
