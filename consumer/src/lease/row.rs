@@ -164,11 +164,15 @@ impl LeaseRow {
             Some(text) => text.parse::<u128>().map_err(|_| bad(name, text)),
         };
         let range = HashRange { start: hash(attribute::RANGE_START, 0)?, end: hash(attribute::RANGE_END, u128::MAX)? };
-        let manifest = match item.bytes(attribute::MANIFEST) {
+        let binary = |name| match (item.get(name), item.bytes(name)) {
+            (Some(_), None) => Err(bad(name, "not binary")),
+            (_, bytes) => Ok(bytes),
+        };
+        let manifest = match binary(attribute::MANIFEST)? {
             None => None,
             Some(bytes) => Some(Manifest::decode(bytes).map_err(|e| bad(attribute::MANIFEST, &e.to_string()))?),
         };
-        let cut = match item.bytes(attribute::CUT) {
+        let cut = match binary(attribute::CUT)? {
             None => None,
             Some(bytes) => Some(Cut::decode(bytes.clone()).map_err(|e| bad(attribute::CUT, &e.to_string()))?),
         };
@@ -216,15 +220,21 @@ impl LeaseRow {
 }
 
 impl LeaseRow {
-    /// How far a source went whose row cannot be read otherwise: what its last cut said, or its floors, by kind. None
-    /// when the cut cannot be read either.
-    pub(crate) fn watermarks(item: &Item) -> Option<[Option<i64>; 4]> {
-        let cut = match item.bytes(attribute::CUT) {
-            None => None,
-            Some(bytes) => Some(Cut::decode(bytes.clone()).ok()?),
-        };
-        let of = |kind: usize| cut.as_ref().and_then(|cut| cut.watermarks.get(kind).copied());
-        Some(std::array::from_fn(|kind| of(kind).max(item.number(attribute::FLOOR[kind]))))
+    /// What a row that cannot be read still says of how far its source went: its shard, parents, last cut and floors,
+    /// and whether it is consumed; all else as in a row that nobody has had. None when its cut or a floor cannot be read
+    /// either.
+    pub(crate) fn read_watermarks(item: &Item) -> Option<Self> {
+        let mut kept = Item::new().with(attribute::COUNTER, Value::number(0));
+        for name in [attribute::KEY, attribute::PARENTS, attribute::CUT].into_iter().chain(attribute::FLOOR) {
+            if let Some(value) = item.get(name) {
+                kept.set(name, value.clone());
+            }
+        }
+        if item.string(attribute::CHECKPOINT) == Some(&Checkpoint::ShardEnd.to_string()) {
+            kept.set(attribute::CHECKPOINT, Value::string(Checkpoint::ShardEnd.to_string()));
+        }
+        let floors = attribute::FLOOR.into_iter().all(|name| item.get(name).is_none() || item.number(name).is_some());
+        Self::read(&kept).ok().flatten().filter(|_| floors)
     }
 
     /// Whether an engine of ours has had the row: its parents had ended by then.

@@ -190,9 +190,9 @@ impl SourceControl {
         let mut set: SourceSet =
             before.filter(|(id, _)| unreadable.contains(&id.shard)).map(|(id, s)| (id.clone(), s.clone())).collect();
         let kept: BTreeSet<ShardId> = set.keys().map(|id| id.shard.clone()).collect();
-        // One that has a row was named when its parent left the set; it left the set itself since then.
-        let in_set = |row: &LeaseRow| self.committed.as_ref().is_none_or(|c| c.sources.contains_key(&self.source(row)));
-        let left = |parent: &LeaseRow, child: &ShardId| unreadable.contains(child) && !in_set(parent);
+        // One that has a row was named when its parent left the set, unless the set names an ancestor still; it left the
+        // set itself since then.
+        let left = |parent: &LeaseRow, child: &ShardId| unreadable.contains(child) && !self.descends(rows, parent);
         let unnamed = |(parent, child): &(&LeaseRow, ShardId)| !kept.contains(child) && !left(parent, child);
         for (parent, child) in without_row(rows).filter(unnamed) {
             let id = SourceId { stream: self.stream.clone(), shard: child };
@@ -219,6 +219,21 @@ impl SourceControl {
         };
         set.extend(begun.map(|row| (self.source(row), status(row))));
         set
+    }
+
+    /// Whether the committed set names the row's shard or one that it came of; any, while no set is committed.
+    fn descends(&self, rows: &[LeaseRow], row: &LeaseRow) -> bool {
+        let Some(committed) = &self.committed else { return true };
+        let by_id: BTreeMap<&ShardId, &LeaseRow> = rows.iter().map(|row| (&row.shard, row)).collect();
+        let (mut seen, mut next) = (BTreeSet::from([&row.shard]), vec![row]);
+        while let Some(row) = next.pop() {
+            if committed.sources.contains_key(&self.source(row)) {
+                return true;
+            }
+            let parents = row.parents.iter().filter_map(|parent| by_id.get(parent).copied());
+            next.extend(parents.filter(|parent| seen.insert(&parent.shard)));
+        }
+        false
     }
 
     async fn commit(&mut self, sources: SourceSet) -> Result<(), DriveError> {

@@ -113,6 +113,9 @@ async fn read(task: &ShardTask, row: &LeaseRow, wanted: impl Fn(&str) -> bool) -
             for parent in &row.parents {
                 let Some(item) = task.table.get(&task.leases, parent.as_str()).await? else { continue };
                 let Some(parent) = LeaseRow::read(&item).map_err(LeaseError::Row)? else { continue };
+                if parent.checkpoint != Checkpoint::ShardEnd {
+                    return Err(parent_open(task, row, &parent));
+                }
                 let Some(manifest) = &parent.manifest else { continue };
                 let of_parent = parts(task, &parent, manifest).await?;
                 let reads = of_parent.iter().filter(|part| wanted(&part.key)).cloned().collect();
@@ -158,6 +161,12 @@ fn pending_is_ours(task: &ShardTask, row: &LeaseRow) -> Result<(), DriveError> {
         cut: foreign.cut.to_string(),
         row: foreign.row.map_or_else(|| "missing".to_owned(), |row| row.to_string()),
     })
+}
+
+/// Half of what the child is to begin with would be missing: its parent goes on from there.
+fn parent_open(task: &ShardTask, row: &LeaseRow, parent: &LeaseRow) -> DriveError {
+    let (stream, shard) = (task.stream().to_owned(), row.shard.clone());
+    DriveError::ParentOpen { stream, shard, parent: parent.shard.clone(), checkpoint: parent.checkpoint.to_string() }
 }
 
 fn unreadable(task: &ShardTask, shard: &ShardId, checkpoint: String, source: ChunkError) -> DriveError {

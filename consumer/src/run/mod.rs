@@ -95,6 +95,11 @@ pub(crate) enum DriveError {
         resolve: crate::shard::ShardId,
     },
     #[error(
+        "shard {shard} of {stream} begins with what its parent {parent} commits at its end, and that stands at \
+         {checkpoint} again: it waits until the parent is consumed"
+    )]
+    ParentOpen { stream: String, shard: crate::shard::ShardId, parent: crate::shard::ShardId, checkpoint: String },
+    #[error(
         "batch {n} of {stream} shard {shard} was cut up to {cut}, the row's pending checkpoint is {row}: another program \
          wrote it; `leases resolve state {shard}` goes on without the state, behind the cut"
     )]

@@ -162,7 +162,13 @@ impl<'a> Runner<'a> {
                 match (self.worker.table.update(&table, row.shard.as_str(), update, as_seen).await, next) {
                     (Ok(()), Some(next)) => self.successors.ring(&next).await,
                     (Ok(()), None) => {}
-                    (Err(TableError::Conflict { .. }), _) => all = false,
+                    (Err(TableError::Conflict { .. }), next) => {
+                        all = false;
+                        // It may have been our own write, whose answer was lost: a bell too many is only a look.
+                        if let Some(next) = next {
+                            self.successors.ring(&next).await;
+                        }
+                    }
                     (Err(e), _) => return Err(e),
                 }
             }

@@ -5,7 +5,7 @@
 //! the acknowledgement, serves all that ask: a source let back at the same time is live from the floor it was given,
 //! which is no lower than anyone else's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt;
 
@@ -28,19 +28,20 @@ impl SourceControl {
         if asking.is_empty() {
             return Ok(());
         }
-        let (rows, beside) = self.read().await?;
+        let look = self.look().await?;
         // After the look, too: what another leader has committed may have told the lanes not to wait any more.
         if self.latest().await? != self.committed {
             return self.begin().await;
         }
         // After the look: a row that was deleted before it is noted.
         let passed = passed::read(&*self.table, &self.state).await?;
-        let further = |kind: usize| Some(beside?[kind].max(passed[kind]));
-        let floors: Vec<Option<i64>> = (0..kinds).map(|kind| floor(&rows, kind, further(kind))).collect();
+        let floors: Vec<Option<i64>> =
+            (0..kinds).map(|kind| floor(&look.rows, kind, passed[kind], look.hidden)).collect();
         if asking.iter().any(|(_, kind)| floors[*kind].is_none()) {
             tracing::error!(stream = %self.stream, "sources that ask wait: nobody is live, and one whose row cannot be read, its cut neither, may have gone further");
         }
-        let back = asking.into_iter().filter_map(|(shard, kind)| Some((rows.get(shard)?, kind)));
+        let asking = asking.into_iter().filter(|(shard, _)| !look.unreadable.contains(*shard));
+        let back = asking.filter_map(|(shard, kind)| Some((look.rows.get(shard)?, kind)));
         let back = back.filter(|(row, _)| !has_ended(row));
         let back = back.filter_map(|(row, kind)| Some(self.floor_for(row, kind, floors[kind]?).boxed()));
         all(back.collect()).await
@@ -52,19 +53,29 @@ impl SourceControl {
         status.and_then(|status| status.get(kind)) == Some(&Status::Return)
     }
 
-    /// All rows, and how far those went, by kind, that cannot be read as rows; none when that cannot be read either.
-    async fn read(&self) -> Result<(BTreeMap<ShardId, LeaseRow>, Option<[Option<i64>; 4]>), DriveError> {
-        let (mut rows, mut beside) = (Vec::new(), Some([None; 4]));
+    /// One look at all rows. Of those that cannot be read it has what their cuts say, as sources of the status that lanes
+    /// were told.
+    async fn look(&self) -> Result<Look, DriveError> {
+        let (mut read, mut damaged) = (Vec::new(), Vec::new());
         for item in self.table.scan(&self.leases).await? {
             match LeaseRow::read(&item) {
-                Ok(row) => rows.extend(row),
-                Err(_) => {
-                    let went = LeaseRow::watermarks(&item);
-                    beside = beside.zip(went).map(|(a, b)| std::array::from_fn(|kind| a[kind].max(b[kind])));
-                }
+                Ok(row) => read.extend(row),
+                Err(_) => damaged.push(LeaseRow::read_watermarks(&item)),
             }
         }
-        Ok((self.as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect(), beside))
+        let hidden = damaged.iter().any(Option::is_none);
+        let damaged: Vec<LeaseRow> = damaged.into_iter().flatten().map(|row| self.as_told(row)).collect();
+        let unreadable = damaged.iter().map(|row| row.shard.clone()).collect();
+        let read = self.as_they_count(&read).into_owned();
+        let rows = read.into_iter().chain(damaged).map(|row| (row.shard.clone(), row)).collect();
+        Ok(Look { rows, unreadable, hidden })
+    }
+
+    /// The row with the status that lanes were told; out, when they were told nothing.
+    fn as_told(&self, row: LeaseRow) -> LeaseRow {
+        let told = self.committed.as_ref().and_then(|control| control.sources.get(&self.source(&row)));
+        let of = |kind: usize| told.and_then(|told| told.get(kind)).copied().unwrap_or(Status::Idle);
+        LeaseRow { status: std::array::from_fn(of), ..row }
     }
 
     /// Whoever asks cuts nothing until it is answered. One that was let back since the look, by another leader, and
@@ -92,14 +103,23 @@ impl SourceControl {
     }
 }
 
-/// Where sources of a kind come back that are not live now; `further` is how far those went whose rows are gone or cannot
-/// be read as rows, none when nobody can say. None when it hangs on that.
-pub(super) fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, further: Option<Option<i64>>) -> Option<i64> {
+/// The rows as they count when a floor is made.
+struct Look {
+    rows: BTreeMap<ShardId, LeaseRow>,
+    /// Those of which only the watermarks can be read.
+    unreadable: BTreeSet<ShardId>,
+    /// Whether there are some of which not even these can be read.
+    hidden: bool,
+}
+
+/// Where sources of a kind come back that are not live now; `passed` is how far those went whose rows are gone. None when
+/// that hangs on a row that cannot be read.
+pub(super) fn floor(rows: &BTreeMap<ShardId, LeaseRow>, kind: usize, passed: Option<i64>, hidden: bool) -> Option<i64> {
     let waits = |row: &&LeaseRow| row.status[kind] == Status::Live && !has_ended(row);
     let live = rows.values().filter(waits).filter_map(|row| mark(rows, row, kind)).min();
     // With nobody live, the lanes have closed up to the last that was; which one it was is not known any more.
-    let furthest = || rows.values().filter_map(|row| mark(rows, row, kind)).max();
-    live.or_else(|| further.map(|further| furthest().max(further).unwrap_or(i64::MIN)))
+    let furthest = || rows.values().filter_map(|row| mark(rows, row, kind)).max().max(passed).unwrap_or(i64::MIN);
+    live.or_else(|| (!hidden).then(furthest))
 }
 
 /// The watermark lanes have of a source: its last cut's, its floor, or, before its first cut, where the parents that

@@ -11,6 +11,7 @@ use crate::table::Update;
 use crate::table::memory::MemoryTable;
 use crate::table::metered::{Metered, Operation};
 
+mod garbled;
 mod heirs;
 mod narrow;
 

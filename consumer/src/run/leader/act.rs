@@ -185,9 +185,11 @@ fn unread(rows: &[LeaseRow]) -> BTreeSet<&ShardId> {
 
 /// Whether the shard can be read now: not consumed, and with state of its own, or every parent with a row is consumed. A
 /// parent without a row is gone and blocks nothing; nor does one that somebody opened again, or whose row can no longer be
-/// read, of a shard that has committed. One that has not would begin with what the parent has by now.
+/// read, of a shard that has committed, or that goes on from another program's checkpoint. One that has not would begin
+/// with what the parent has by now.
 fn is_open(row: &LeaseRow, unread: &BTreeSet<&ShardId>) -> bool {
-    let waits = || row.manifest.is_none() && row.parents.iter().any(|parent| unread.contains(parent));
+    let goes_on = row.manifest.is_some() || row.epoch.is_some() && matches!(row.checkpoint, Checkpoint::At(_));
+    let waits = || !goes_on && row.parents.iter().any(|parent| unread.contains(parent));
     unread.contains(&row.shard) && !waits()
 }
 
@@ -223,10 +225,13 @@ mod tests {
         let young = new_row(&shard, &Checkpoint::TrimHorizon, 0).with(attribute::EPOCH, Value::number(1));
         let state = Manifest::new("5".into(), Vec::new()).encode_bytes();
         let begun = young.clone().with(attribute::MANIFEST, Value::B(state));
+        let resumed = young.clone().with(attribute::CHECKPOINT, Value::string("7"));
+        let resumed = LeaseRow::read(&resumed).unwrap().unwrap();
         let (young, begun) = (LeaseRow::read(&young).unwrap().unwrap(), LeaseRow::read(&begun).unwrap().unwrap());
         let (parent, child) = (ShardId::new("parent"), ShardId::new("child"));
         let (before, after) = (BTreeSet::from([&parent, &child]), BTreeSet::from([&child]));
         assert_eq!([is_open(&young, &before), is_open(&young, &after)], [false, true]);
+        assert!(is_open(&resumed, &before), "it inherits nothing");
         assert_eq!([is_open(&begun, &before), is_open(&begun, &BTreeSet::new())], [true, false]);
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A split while one was out or on its way back: `children` says what the child's row shows by then.
-async fn split(parent: Status, child: impl Fn(Item) -> Item) -> Fleet {
+pub(super) async fn split(parent: Status, child: impl Fn(Item) -> Item) -> Fleet {
     let status = |row: Item, status: Status| row.with(attribute::STATUS[0], Value::number(status.code()));
     Fleet::new(3, |number, mut row| match number {
         0 => {
@@ -94,14 +94,14 @@ async fn no_floor_is_made_of_the_child_of_a_source_that_is_out_at_its_end() {
     let fleet = split(Status::Idle, |row| row).await;
     let mut rows: BTreeMap<ShardId, LeaseRow> =
         fleet.control.as_they_count(&fleet.rows().await).iter().map(|row| (row.shard.clone(), row.clone())).collect();
-    assert_eq!(back::floor(&rows, 0, None), Some(1), "of the source that counts");
+    assert_eq!(back::floor(&rows, 0, None, true), Some(1), "of the source that counts");
     // Its END is cut and not settled.
     let parent = rows.values_mut().next().unwrap();
     parent.checkpoint = Checkpoint::TrimHorizon;
     parent.cut.as_mut().unwrap().end = true;
     let rows: Vec<LeaseRow> = rows.into_values().map(|row| LeaseRow { heir: false, ..row }).collect();
     let rows = fleet.control.as_they_count(&rows).iter().map(|row| (row.shard.clone(), row.clone())).collect();
-    assert_eq!(back::floor(&rows, 0, None), Some(1));
+    assert_eq!(back::floor(&rows, 0, None, true), Some(1));
 }
 
 /// A leader of an older version named it by what its row said when it was made, and lanes went on: it counted again
@@ -170,65 +170,6 @@ async fn a_child_that_was_named_stays_in_the_set_whatever_its_parents_show_later
     rows[0].status = [Status::Idle; 4];
     let set = fleet.control.set(&rows, &BTreeSet::from([child.clone()]));
     assert_eq!(set.iter().find(|(id, _)| id.shard == child).map(|(_, status)| status[0]), Some(Status::Live));
-}
-
-/// Those of whom nothing is known may have gone further than anybody else.
-#[tokio::test(start_paused = true)]
-async fn with_nobody_live_no_floor_is_given_while_a_row_cannot_be_read() {
-    let returns = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
-    let mut fleet = Fleet::new(2, |_, row| returns(row)).await;
-    let mut broken = new_row(
-        &Shard { id: ShardId::new("shardId-000000000009"), parents: vec![], range: HashRange::ALL, closed: false },
-        &Checkpoint::TrimHorizon,
-        0,
-    );
-    broken.set(attribute::CUT, Value::B(b"nonsense".to_vec().into()));
-    fleet.meter.put(&fleet.leases, broken, Condition::None).await.unwrap();
-    let rows: Vec<LeaseRow> = {
-        let items = fleet.meter.inner().scan(&fleet.leases).await.unwrap();
-        items.iter().filter_map(|item| LeaseRow::read(item).ok().flatten()).collect()
-    };
-    fleet.control.tick(&rows, &BTreeSet::new(), &CancellationToken::new()).await.unwrap();
-    let name = "shardId-000000000009";
-    fleet.meter.delete(&fleet.leases, name, Condition::None).await.unwrap();
-    assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Return));
-    fleet.tick().await;
-    assert!(fleet.rows().await.iter().all(|row| row.status[0] == Status::Live));
-}
-
-/// A row whose checkpoint was garbled withheld the floors of a whole fleet, although its cut says how far it went.
-#[tokio::test(start_paused = true)]
-async fn a_row_of_which_only_the_cut_can_be_read_bounds_the_floors_and_withholds_none() {
-    let returns = |row: Item| row.with(attribute::STATUS[0], Value::number(Status::Return.code()));
-    let mut fleet = Fleet::new(2, |_, row| returns(row)).await;
-    let rows = fleet.rows().await;
-    let name = ShardId::new("shardId-000000000009");
-    let shard = Shard { id: name.clone(), parents: vec![], range: HashRange::ALL, closed: false };
-    let cut = Cut { epoch: 1, n: 1, end: true, watermarks: vec![70], ..Cut::default() };
-    let broken = new_row(&shard, &Checkpoint::TrimHorizon, 0)
-        .with(attribute::CHECKPOINT, Value::string("nowhere"))
-        .with(attribute::CUT, Value::B(cut.encode_bytes()));
-    fleet.meter.put(&fleet.leases, broken, Condition::None).await.unwrap();
-    fleet.control.tick(&rows, &BTreeSet::from([name.clone()]), &CancellationToken::new()).await.unwrap();
-    fleet.meter.delete(&fleet.leases, name.as_str(), Condition::None).await.unwrap();
-    let back: Vec<_> = fleet.rows().await.iter().map(|row| (row.status[0], row.floor[0])).collect();
-    assert_eq!(back, [(Status::Live, Some(70)); 2]);
-}
-
-/// It came back as one that lanes wait for, and nobody would ever speak for it.
-#[tokio::test(start_paused = true)]
-async fn a_consumed_child_whose_row_cannot_be_read_any_more_stays_out_of_the_set() {
-    let mut fleet = split(Status::Live, |row| row).await;
-    fleet.tick().await;
-    let end = Update::new().set(attribute::CHECKPOINT, Value::string("SHARD_END"));
-    fleet.meter.update(&fleet.leases, "shardId-000000000002", end, Condition::None).await.unwrap();
-    fleet.tick().await;
-    let named = |set: &SourceSet| set.keys().any(|id| id.shard.as_str().ends_with('2'));
-    assert!(!named(&fleet.control.committed.as_ref().unwrap().sources));
-    let mut rows = fleet.rows().await;
-    let unreadable = BTreeSet::from([rows.remove(2).shard]);
-    let set = fleet.control.set(&rows, &unreadable);
-    assert!(!named(&set), "{set:?}");
 }
 
 /// Somebody moved its parent's checkpoint back, and its own owner died: lanes waited for it without an end.
