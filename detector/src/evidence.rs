@@ -100,7 +100,8 @@ pub struct SignalRow {
     pub effect: Effect,
 }
 
-/// One pair with at least one signal above 1 nat or alarmed.
+/// One pair with at least one signal above 1 nat or alarmed; told about also in steps without traffic (with 0 flows) until it
+/// is contradicted or forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairRow {
     /// The pair.
@@ -126,9 +127,9 @@ pub struct PairRow {
 pub struct ElementSum {
     /// The element.
     pub element: Element,
-    /// Quiet pairs that crossed it in this step.
+    /// Quiet pairs that crossed it in the sliding window that ends with this step.
     pub pairs: u32,
-    /// Those with enough traffic to have shown a fault.
+    /// Those with enough traffic in that window to have shown a fault.
     pub powered: u32,
     /// Weight with which they count against a fault of the element, milli-nats (positive).
     pub against_mn: i64,

@@ -54,6 +54,17 @@ impl Window {
         }
     }
 
+    /// Start of its newest pane, epoch s.
+    pub(crate) fn newest_s(&self) -> Option<i64> {
+        self.panes.back().map(|(start, _)| *start)
+    }
+
+    /// Flow records in the panes that start at or after `oldest_s`.
+    pub(crate) fn flows(&self, oldest_s: i64) -> u64 {
+        let inside = self.panes.iter().filter(|(start, _)| *start >= oldest_s);
+        inside.fold(0, |sum, (_, cell)| sum.saturating_add(cell.counters.flows))
+    }
+
     /// Sum of the panes that start at or after `from_s`; of all when there is none. Also their number.
     pub(crate) fn since(&self, from_s: i64) -> (PaneCell, u32) {
         let from_s = if self.panes.back().is_some_and(|(last, _)| *last >= from_s) { from_s } else { i64::MIN };

@@ -188,9 +188,10 @@ impl PairState {
         self.last_row.clone()
     }
 
-    /// Whether the pair must be told about also without traffic.
-    pub(super) fn is_active(&self) -> bool {
-        self.told.iter().any(|told| told.left > 0)
+    /// Whether the pair must be told about also without traffic: what was told stands until it is contradicted or forgotten,
+    /// and a pair that spoke in the window and is quiet is quiet also in the steps between its flows.
+    pub(super) fn is_active(&self, oldest_s: i64) -> bool {
+        self.last_row.is_some() || self.window.newest_s().is_some_and(|newest_s| newest_s >= oldest_s)
     }
 
     fn stage(&self, step_s: u32) -> Stage {

@@ -89,7 +89,7 @@ pub struct FeedState {
     pub(crate) open: BTreeMap<i64, OpenPane>,
     #[serde(with = "map")]
     pub(crate) pairs: BTreeMap<Pair, PairState>,
-    /// Pairs that are alarmed or were a few steps ago: they are told about also without traffic.
+    /// Pairs that are told about also without traffic: those that lean, and those that spoke in the sliding window.
     pub(crate) active: BTreeSet<Pair>,
     pub(crate) ended: bool,
     /// The slot that is being filled and whose baselines are in use.

@@ -15,7 +15,7 @@ use crate::settings::Settings;
 use crate::topology::{Element, Pair};
 
 use super::FeedState;
-use super::pair::{Said, milli_nats};
+use super::pair::{PairState, Said, milli_nats};
 
 /// Rows kept per step, so that its evidence stays under 64 KB (a row takes up to 300 bytes); the weakest are left out.
 const MAX_ROWS: usize = 128;
@@ -80,6 +80,11 @@ impl FeedState {
         if !cells.is_empty() {
             self.enter_slot(kind, start_s, shelf);
         }
+        let window_s = i64::from(settings.window_s());
+        let oldest_s = end_s.saturating_sub(window_s);
+        // What of it is still in the window of the next step.
+        let next_oldest_s = oldest_s.saturating_add(i64::from(settings.step_s()));
+        let per_minute = |state: &PairState| state.window.flows(oldest_s) as f64 * 60.0 / window_s as f64;
         let mut rows = Vec::new();
         let mut sums = Sums::default();
         for (pair, cell) in &cells {
@@ -89,21 +94,24 @@ impl FeedState {
                 state.number = self.numbered;
             }
             let said = state.judge(pair, kind, cell, start_s, settings);
-            if state.is_active() {
-                self.active.insert(pair.clone());
-            } else if !self.active.is_empty() {
+            if !state.is_active(next_oldest_s) {
                 self.active.remove(pair);
+            } else if !self.active.contains(pair) {
+                self.active.insert(pair.clone());
             }
             if !cell.quality.is_biased() {
-                sums.add(pair, cell, &said, settings.step_s());
+                sums.add(pair, per_minute(state), &said);
             }
             rows.extend(said.row);
         }
         let silent: Vec<Pair> = self.active.iter().filter(|pair| !cells.contains_key(*pair)).cloned().collect();
         for pair in silent {
             let Some(state) = self.pairs.get_mut(&pair) else { continue };
-            rows.extend(state.repeat(settings.step_s()));
-            if !state.is_active() {
+            match state.repeat(settings.step_s()) {
+                Some(row) => rows.push(row),
+                None => sums.add_quiet(&pair, per_minute(state)),
+            }
+            if !state.is_active(next_oldest_s) {
                 self.active.remove(&pair);
             }
         }
@@ -177,24 +185,29 @@ fn bound(rows: &mut Vec<PairRow>) -> u32 {
 struct Sums(BTreeMap<Element, (ElementSum, PooledSum)>);
 
 impl Sums {
-    fn add(&mut self, pair: &Pair, cell: &PaneCell, said: &Said, step_s: u32) {
-        let quiet = said.row.is_none();
-        let per_minute = cell.counters.flows as f64 * 60.0 / f64::from(step_s);
-        let against_mn = milli_nats(AGAINST * (per_minute / AGAINST_FULL).min(1.0));
+    fn add(&mut self, pair: &Pair, per_minute: f64, said: &Said) {
+        if said.row.is_none() {
+            self.add_quiet(pair, per_minute);
+        }
         let clipped = |nats: f64| milli_nats(nats.clamp(-4.0, 4.0));
         let pooled = said.pooled.map(|faults| {
             faults.map(|nats| milli_nats(((1.0 - HIT) + HIT * nats.min(50.0).exp()).ln().min(MOST_POOLED)))
         });
         for element in pair.elements() {
             let (sum, together) = self.0.entry(element).or_insert_with_key(nothing_about);
-            if quiet {
-                sum.pairs += 1;
-                sum.powered += u32::from(per_minute >= POWERED);
-                sum.against_mn += against_mn;
-            }
             sum.loss_mn += clipped(said.loss);
             sum.latency_mn += clipped(said.latency);
             together.add(&pooled, &pooled);
+        }
+    }
+
+    /// Counts a quiet pair of so many flow records a minute against a fault of its elements.
+    fn add_quiet(&mut self, pair: &Pair, per_minute: f64) {
+        for element in pair.elements() {
+            let (sum, _) = self.0.entry(element).or_insert_with_key(nothing_about);
+            sum.pairs += 1;
+            sum.powered += u32::from(per_minute >= POWERED);
+            sum.against_mn += milli_nats(AGAINST * (per_minute / AGAINST_FULL).min(1.0));
         }
     }
 

@@ -29,6 +29,8 @@ const ENOUGH_TO_ALARM: f64 = 15.0;
 /// Mean slow-down (log) that is no news.
 const NULL: f64 = 0.03;
 const SLOW_PRIOR: f64 = 2e-4;
+/// Weight that what was known of the share of known peers keeps over a minute.
+const REMEMBERED: f64 = 0.9;
 /// Prior variance of one record's log round-trip time around its peer's level, and the records it is worth.
 const SPREAD: f64 = 0.08;
 const SPREAD_RECORDS: f64 = 200.0;
@@ -94,8 +96,9 @@ impl Cohort {
             }
         }
         if all > 0.0 {
-            self.known_share += 0.1 * (known / all - self.known_share);
-            self.known_flows += 0.1 * (known - self.known_flows);
+            let pace = 1.0 - REMEMBERED.powf(f64::from(input.step_s) / 60.0);
+            self.known_share += pace * (known / all - self.known_share);
+            self.known_flows += pace * (known - self.known_flows);
         }
         if weight <= 0.0 {
             return heard;
@@ -184,5 +187,38 @@ fn is_known(level: &Level, first_s: i64, now_s: i64) -> bool {
         age >= KNOWN_AFTER_S && level.flows >= KNOWN_FLOWS
     } else {
         age >= half_age && level.flows >= 3.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::Stage;
+    use crate::pane::PaneCell;
+    use crate::topology::PathClass;
+
+    /// Steps from `from_s` until `until_s` of one flow each, of this peer.
+    fn steps(cohort: &mut Cohort, step_s: u32, from_s: i64, until_s: i64, peer: u64) {
+        let mut cell = PaneCell::default();
+        cell.peers.record(peer, &PeerCounts { flows: 1, retransmits: 0, rtt_n: 1, rtt_sum_us: 800 });
+        for start_s in (from_s..until_s).step_by(step_s as usize) {
+            let (stage, class) = (Stage::PairRate, PathClass::InterAz);
+            let input = StepInput { cell: &cell, start_s, step_s, threshold: 14.2, class, stage, season: None };
+            let heard = cohort.judge(&input);
+            cohort.learn(&cell.peers, &heard, start_s);
+        }
+    }
+
+    #[test]
+    fn a_minute_or_two_without_known_peers_does_not_take_their_word_at_any_step_length() {
+        // The share was smoothed over ten steps: at 10 s two minutes of new clients sufficed for nobody to be asked.
+        for step_s in [60, 10] {
+            let mut cohort = Cohort::default();
+            steps(&mut cohort, step_s, 0, 3_600, 1);
+            steps(&mut cohort, step_s, 3_600, 3_720, 2);
+            assert!(cohort.may_speak(), "{step_s} s: {}", cohort.known_share);
+            steps(&mut cohort, step_s, 3_720, 5_000, 2);
+            assert!(!cohort.may_speak(), "{step_s} s: {}", cohort.known_share);
+        }
     }
 }

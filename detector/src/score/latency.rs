@@ -86,8 +86,9 @@ impl LatencyTest {
             let (by_ranks, by_peers) = (self.cusum.alarmed(), self.cohort.alarmed());
             let by_part = self.cohort.may_speak() && split.alarmed();
             let score = self.cusum.score();
-            let confirmed = by_ranks && peers >= PEERS_CONFIRM
-                || by_peers && score >= HISTOGRAM_CONFIRMS
+            let more = input.looks();
+            let confirmed = by_ranks && peers >= PEERS_CONFIRM + more
+                || by_peers && score >= HISTOGRAM_CONFIRMS + more
                 || by_part && score >= PART_CONFIRMED;
             self.confirmed = (by_ranks || by_peers || by_part) && (self.confirmed || confirmed);
             judged.pooled = summed(&ratios, &views);

@@ -62,6 +62,12 @@ impl StepInput<'_> {
         if carriers < CARRIERS { FEW_CARRIERS_CLIP } else { (self.threshold + (alternatives as f64).ln()) / 2.0 + 1.0 }
     }
 
+    /// Nats that a word asked for in every step must be surer by, because it is asked for more often than once a minute: so
+    /// many more steps can each pass by chance.
+    fn looks(&self) -> f64 {
+        (60.0 / f64::from(self.step_s)).ln().max(0.0)
+    }
+
     /// Steps in a quarter of an hour, the stretch over which slow noise is taken as constant.
     fn steps_per_block(&self) -> f64 {
         (900.0 / f64::from(self.step_s)).max(1.0)
@@ -78,4 +84,20 @@ pub(crate) struct Judged {
     pub(crate) pooled: [f64; POOLED],
     /// Set when the baseline was moved to a lasting new level: the start of the change, epoch s.
     pub(crate) new_normal: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_asked_for_six_times_a_minute_must_be_surer_by_ln_6_and_a_rarer_one_no_less() {
+        let cell = PaneCell::default();
+        let (stage, class) = (Stage::PairRate, PathClass::InterAz);
+        let looks = |step_s: u32| {
+            StepInput { cell: &cell, start_s: 0, step_s, threshold: 14.2, class, stage, season: None }.looks()
+        };
+        assert_eq!((looks(60), looks(300)), (0.0, 0.0));
+        assert!((looks(10) - 6f64.ln()).abs() < 1e-12);
+    }
 }
