@@ -143,6 +143,7 @@ fn detect(
     settings: Settings,
 ) -> impl Fn(&flowshift_consumer::stage::ShardContext) -> Detect + Send + Sync + 'static {
     let (metrics, seed) = (job.metrics.clone(), job.seed.clone());
+    metrics.pairs.show(job.config.admin.top_pairs.into());
     move |_| Detect::new(settings.clone(), &metrics, seed.clone())
 }
 

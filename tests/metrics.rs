@@ -52,6 +52,19 @@ fn no_label_holds_a_subnet() {
 }
 
 #[test]
+fn the_pairs_with_the_most_flows_have_series_where_they_are_asked_for() {
+    let site = Site::two_subnets().with_settings("[admin]\ntop_pairs = 1\n");
+    let program = site.start();
+    capture::send_all(&program);
+    let ours = ["src_subnet=\"subnet-", "dst_subnet=\"subnet-"];
+    tools::until("a pair with flows", || (program.metric("flowshift_pair_flows_total", &ours) > 0.0).then_some(()));
+    let metrics = program.metrics();
+    let pairs = |line: &&str| line.starts_with("flowshift_pair_flows_total{") && !line.contains("other");
+    assert_eq!(metrics.lines().filter(pairs).count(), 1, "{metrics}");
+    program.finish();
+}
+
+#[test]
 fn a_real_prometheus_scrapes_the_admin_port() {
     let Some(prometheus) = tools::prometheus() else {
         return tools::skip("metrics", "no prometheus");

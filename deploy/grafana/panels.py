@@ -43,6 +43,13 @@ def between(part, whole):
     return [(f"{zones(part)} / {zones(whole)}", "")]
 
 
+def pairs(part, whole=None):
+    """Per second from subnet to subnet, or a share of it, or a mean."""
+    by = "src_subnet, dst_subnet"
+    parts = [rate(f"flowshift_pair_{metric}_total", by) for metric in (part, whole) if metric]
+    return [(" / ".join(parts), "{{src_subnet}} to {{dst_subnet}}")]
+
+
 # fmt: off
 FLEET = [
     ("Is it well?", [
@@ -182,6 +189,14 @@ INCIDENTS = [
         ("matrix", "Connections that fail", "percentunit", "Refused, rejected or not answered.",
          between("connect_failures", "connects")),
         ("matrix", "Flow records", "ops", "What the other three rest on.", [(zones("flows"), "")]),
+    ]),
+    ("Subnet pairs with the most flows (admin.top_pairs)", [
+        ("lines", "Segments retransmitted", "percentunit", "Of those sent. Empty while admin.top_pairs is 0.",
+         pairs("retransmits", "segments")),
+        ("lines", "Mean round-trip time", "s", "Of all readings.", pairs("rtt_seconds", "rtt_readings")),
+        ("lines", "Connections that fail", "percentunit", "Refused, rejected or not answered.",
+         pairs("connect_failures", "connects")),
+        ("lines", "Flow records", "ops", "other: all pairs without a place.", pairs("flows")),
     ]),
     ("Webhooks", [
         ("lines", "Waiting", "none", "Entries of the outbox.",

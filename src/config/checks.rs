@@ -155,6 +155,11 @@ impl Checks<'_> {
         if admin.token_file.is_some() && admin.token_env.is_some() {
             self.fail("admin.token_env", "is set beside `token_file`".to_owned(), "keep one of the two");
         }
+        let most = crate::metrics::pairs::MOST;
+        if usize::from(admin.top_pairs) > most {
+            let what = format!("`{}` is not in 0 to {most}", admin.top_pairs);
+            self.fail("admin.top_pairs", what, "each pair costs seven series in each process; 20 fit a dashboard");
+        }
     }
 
     pub(super) fn endpoints(&mut self, aws: &AwsSettings) {

@@ -269,11 +269,14 @@ pub struct AdminSettings {
     /// Environment variable that holds the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_env: Option<String>,
+    /// Subnet pairs that have metrics of their own (`flowshift_pair_…`): those with the most flows, 0 to 200 in each
+    /// process; 0 is none. Each costs seven series. Subnets are labels of no other metric.
+    pub top_pairs: u16,
 }
 
 impl Default for AdminSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)), token_file: None, token_env: None }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)), token_file: None, token_env: None, top_pairs: 0 }
     }
 }
 

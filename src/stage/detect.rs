@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::{evidence, pane};
 use crate::metrics::Metrics;
+use crate::metrics::pairs::PairMetrics;
 use crate::metrics::paths::Paths;
 use crate::metrics::pipeline::{PipelineMetrics, Share};
 
@@ -94,6 +95,7 @@ pub struct Detect {
     settings: Settings,
     metrics: PipelineMetrics,
     paths: Paths,
+    top: PairMetrics,
     /// Pairs of all lanes, of which other shards of this worker have others.
     pairs: Share,
     seed: Option<Arc<Seed>>,
@@ -110,9 +112,10 @@ struct Lane {
 impl Detect {
     /// For lanes judged by these settings; a lane without state starts with its `seed`, if there is one.
     pub fn new(settings: Settings, metrics: &Metrics, seed: Option<Arc<Seed>>) -> Self {
-        let (metrics, paths) = (metrics.pipeline.clone(), Paths::new(metrics.paths.clone()));
+        let (metrics, paths, top) =
+            (metrics.pipeline.clone(), Paths::new(metrics.paths.clone()), metrics.pairs.clone());
         let pairs = Share::of(&metrics.subnet_pairs);
-        Self { settings, metrics, paths, pairs, seed, lanes: BTreeMap::new() }
+        Self { settings, metrics, paths, top, pairs, seed, lanes: BTreeMap::new() }
     }
 
     fn lane(&mut self, lane: LaneId) -> Result<&mut Lane, StageError> {
@@ -144,7 +147,7 @@ impl Reducer for Detect {
 
     fn apply(&mut self, lane: LaneId, payload: &Bytes) -> Result<(), StageError> {
         let metrics = self.metrics.clone();
-        let Self { lanes, paths, .. } = self;
+        let Self { lanes, paths, top, .. } = self;
         let lane = own(lanes, lane)?;
         let batch = match Batch::decode(payload) {
             Ok(batch) => batch,
@@ -160,6 +163,7 @@ impl Reducer for Detect {
                 Ok((pair, kind, start, cell)) => {
                     if lane.detector.merge(&pair, kind, start, &cell) == MergeOutcome::Accepted {
                         paths.count(&pair, &cell);
+                        top.count(&pair, start, &cell);
                     } else {
                         tracing::warn!(pair = %pair, pane = start, "pane came after its step was judged");
                     }

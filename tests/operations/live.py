@@ -19,7 +19,9 @@ from report import ROOT, TOOLS, Skip, run, tool
 PATIENCE = 120
 POSTS = ROOT / "tests/data/two-subnets/posts.jsonl"
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-WEBHOOK = """[[webhooks]]
+SETTINGS = """[admin]
+top_pairs = 20
+[[webhooks]]
 name = "ops"
 url = "http://{receiver}/webhook"
 secret_file = "{secret}"
@@ -89,7 +91,7 @@ class Watched:
         self.write("secret", SECRET)
         self.manager = free()
         places = {"receiver": self.receiver.address, "manager": self.manager, "secret": self.folder / "secret"}
-        self.write("flowshift.toml", WEBHOOK.format(**places))
+        self.write("flowshift.toml", SETTINGS.format(**places))
         self.flowshift = flowshift
 
     def write(self, name, text):
