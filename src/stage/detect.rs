@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::{evidence, pane};
 use crate::metrics::Metrics;
-use crate::metrics::pairs::PairMetrics;
+use crate::metrics::pairs::TopPairs;
 use crate::metrics::paths::Paths;
 use crate::metrics::pipeline::{PipelineMetrics, Share};
 
@@ -95,7 +95,7 @@ pub struct Detect {
     settings: Settings,
     metrics: PipelineMetrics,
     paths: Paths,
-    top: PairMetrics,
+    top: TopPairs,
     /// Pairs of all lanes, of which other shards of this worker have others.
     pairs: Share,
     seed: Option<Arc<Seed>>,
@@ -113,7 +113,7 @@ impl Detect {
     /// For lanes judged by these settings; a lane without state starts with its `seed`, if there is one.
     pub fn new(settings: Settings, metrics: &Metrics, seed: Option<Arc<Seed>>) -> Self {
         let (metrics, paths, top) =
-            (metrics.pipeline.clone(), Paths::new(metrics.paths.clone()), metrics.pairs.clone());
+            (metrics.pipeline.clone(), Paths::new(metrics.paths.clone()), metrics.pairs.owner());
         let pairs = Share::of(&metrics.subnet_pairs);
         Self { settings, metrics, paths, top, pairs, seed, lanes: BTreeMap::new() }
     }

@@ -294,7 +294,8 @@ impl LaneState {
         });
     }
 
-    /// Moves the lane's watermarks to the minimum over the sources that count.
+    /// Moves the lane's watermarks to the minimum over the sources that count. When none does, to the furthest of those that
+    /// are out: where each comes back that asks to, so what was put before all fell silent is closed, too.
     fn advance(&mut self) {
         if self.control == 0 || self.blind {
             return;
@@ -304,7 +305,12 @@ impl LaneState {
             match self.lows.low(kind) {
                 Some(low) => self.reached.raise(kind, low),
                 None if ended => self.reached.raise(kind, i64::MAX),
-                None => {}
+                None => {
+                    let out = self.sources.values().filter(|entry| entry.in_set && !entry.ended);
+                    if let Some(furthest) = out.map(|entry| entry.watermarks.get(kind)).max() {
+                        self.reached.raise(kind, furthest);
+                    }
+                }
             }
         }
     }
