@@ -63,6 +63,21 @@ fn the_watermark_is_the_minimum_over_the_sources_that_count_and_never_moves_back
     assert_eq!(lane.watermarks().get(0), 150);
 }
 
+/// The silent one had never been seen out while the other counted: what had come before all fell silent was closed only
+/// when more came.
+#[test]
+fn when_all_sources_fall_silent_at_one_look_what_they_said_is_closed() {
+    let mut lane = lane();
+    lane.apply_control(&set(1, &[(1, Status::Live), (2, Status::Live), (3, Status::Live)]), 0, 1_000);
+    lane.apply_part(&batch(1, 1, 100), 0).unwrap();
+    lane.apply_part(&BatchPart { end: true, ..batch(3, 1, 500) }, 0).unwrap();
+    lane.apply_control(&set(2, &[(1, Status::Idle), (2, Status::Idle)]), 0, 1_000);
+    assert_eq!(lane.watermarks().get(0), 100, "the furthest of those that may come back");
+    lane.apply_control(&set(3, &[(1, Status::Return), (2, Status::Idle)]), 0, 1_000);
+    lane.apply_part(&batch(1, 2, 130), 0).unwrap();
+    assert_eq!(lane.watermarks().get(0), 130);
+}
+
 #[test]
 fn repeats_and_past_epochs_are_dropped_and_gaps_are_loss() {
     let mut lane = lane();
