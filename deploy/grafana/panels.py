@@ -180,7 +180,8 @@ INCIDENTS = [
         ("lines", "Operators' requests", "none", "",
          [(count("flowshift_operator_requests_total", "outcome"), "{{outcome}}")]),
         ("lines", "Evidence in no incident", "ops", "",
-         [(rate("flowshift_evidence_dropped_total", "reason"), "{{reason}}")]),
+         [(rate("flowshift_evidence_dropped_total", "reason"), "{{reason}}"),
+          (f"sum(rate(flowshift_outbox_dropped_total{N}[{RATE}]))", "events dropped undelivered")]),
     ]),
     ("From zone (down) to zone (across)", [
         ("matrix", "Segments retransmitted", "percentunit", "Of those sent; edge is outside the topology's subnets.",

@@ -42,6 +42,8 @@ pub struct PipelineMetrics {
     pub records_rejected: IntCounterVec,
     /// Evidence that CORRELATE dropped, by [`DROPPED`].
     pub evidence_dropped: IntCounterVec,
+    /// Incident events that went undelivered, because too many waited.
+    pub outbox_dropped: IntCounter,
     /// Operators' words heard by CORRELATE, by verb and outcome (closed sets of the detector).
     pub operator_words: IntCounterVec,
     /// Operators' requests to the admin server, by [`REQUESTS`].
@@ -106,6 +108,10 @@ impl PipelineMetrics {
         for reason in DROPPED {
             evidence_dropped.with_label_values(&[reason]).inc_by(0);
         }
+        let outbox_dropped = registrar.counter(
+            "flowshift_outbox_dropped_total",
+            "Incident events dropped before all receivers had them, because 2000 of them waited.",
+        )?;
         let operator_requests = registrar.counters(
             "flowshift_operator_requests_total",
             "Operators' commands to the admin server: accepted, refused, unauthorized or failed (not put, or state not readable).",
@@ -143,6 +149,7 @@ impl PipelineMetrics {
             records_in,
             records_rejected,
             evidence_dropped,
+            outbox_dropped,
             records_accounted: registrar
                 .counter("flowshift_records_accounted_total", "Flow records whose counters are in panes.")?,
             operator_words,

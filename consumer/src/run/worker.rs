@@ -74,19 +74,29 @@ pub enum WorkerError {
     Table(#[from] TableError),
 }
 
-/// How long a start outlasts throttling and failures. A wrong endpoint must still end the program, with its reason.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two questions at the start; and how often a start that gets no answer says so.
 const START_PAUSE: Duration = Duration::from_millis(500);
+const START_SAYS: Duration = Duration::from_secs(15);
 
-/// Asks again while a later answer may be better.
-async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
+/// Asks again while a later answer may be better, for as long as it takes: a worker that starts while AWS is down works
+/// once it is back, as one that was there before does.
+async fn patiently<T, E: fmt::Display, F: Future<Output = Result<T, E>>>(
+    what: &str,
     ask: impl Fn() -> F,
     is_retryable: impl Fn(&E) -> bool,
 ) -> Result<T, E> {
     let began = Instant::now();
+    let mut said: Option<Instant> = None;
     loop {
         match ask().await {
-            Err(e) if is_retryable(&e) && began.elapsed() < START_PATIENCE => tokio::time::sleep(START_PAUSE).await,
+            Err(error) if is_retryable(&error) => {
+                if said.is_none_or(|said| said.elapsed() >= START_SAYS) {
+                    said = Some(Instant::now());
+                    let waited_s = began.elapsed().as_secs();
+                    tracing::warn!(what, %error, waited_s, "the start waits; is aws.region right, and may the pod reach AWS?");
+                }
+                tokio::time::sleep(START_PAUSE).await;
+            }
             answer => return answer,
         }
     }
@@ -202,12 +212,12 @@ impl Worker {
     }
 
     async fn identify(&self, stream: &str) -> Result<StreamId, WorkerError> {
-        let id = patiently(|| self.log.identify(stream), LogError::is_retryable).await;
+        let id = patiently(stream, || self.log.identify(stream), LogError::is_retryable).await;
         id.map_err(|source| WorkerError::Stream { stream: stream.to_owned(), source })
     }
 
     async fn ensure(&self, table: &TableName) -> Result<(), TableError> {
-        patiently(|| self.table.ensure(table), TableError::is_retryable).await
+        patiently(&table.name, || self.table.ensure(table), TableError::is_retryable).await
     }
 
     /// Maps the shards of `input` into lanes of the stream `exchange`. Batches are computed with the snapshot's
@@ -268,40 +278,21 @@ impl Worker {
     /// Runs until `leave` is cancelled, or until the input is over: once `end_input` holds a moment, everything that
     /// was in the first stream by then is carried through all stages and the worker returns.
     ///
+    /// While AWS does not answer, the start waits, and says so in the log.
+    ///
     /// # Errors
-    /// A stream or table is missing or cannot be reached at the start.
+    /// A stream or table is missing, or may not be used.
     pub async fn run(
         self,
         leave: CancellationToken,
         end_input: watch::Receiver<Option<Instant>>,
     ) -> Result<(), WorkerError> {
-        self.ensure(&self.config.tables.state()).await?;
-        let mut streams = Vec::new();
-        let mut ends = end_input;
-        for stream in self.streams() {
-            self.ensure(&self.config.tables.leases(&stream)).await?;
-        }
-        for role in &self.roles {
-            let id = self.identify(&role.stream).await?;
-            let (done, next) = watch::channel(None);
-            let reading = self.readings.get(&role.stream).cloned().unwrap_or_else(Reading::with_kpl);
-            streams.push(StreamState::new(
-                id,
-                Arc::clone(&role.role),
-                reading,
-                std::mem::replace(&mut ends, next),
-                done,
-            ));
-        }
         let roles: BTreeSet<String> = self.roles.iter().map(|r| r.stream.clone()).collect();
-        foreign::refuse(&*self.table, &self.config, &self.streams()).await?;
-        while let Err(e) = enlist(&*self.table, &self.config, &roles).await {
-            if !e.is_retryable() {
-                return Err(e.into());
-            }
-            tracing::warn!(error = %e, "worker list cannot be written, trying again");
-            tokio::time::sleep(self.config.timing.discovery).await;
-        }
+        let streams = tokio::select! {
+            biased;
+            () = leave.cancelled() => return Ok(()),
+            streams = self.begin(&roles, end_input) => streams?,
+        };
         let renewals = match &self.renewals {
             Some((handle, table)) => Renewals { handle: Some(handle.clone()), table: Arc::clone(table) },
             None => Renewals { handle: None, table: Arc::clone(&self.table) },
@@ -325,6 +316,41 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Makes what is missing, looks whom it would run beside, and enters the worker's name.
+    async fn begin(
+        &self,
+        roles: &BTreeSet<String>,
+        end_input: watch::Receiver<Option<Instant>>,
+    ) -> Result<Vec<StreamState>, WorkerError> {
+        self.ensure(&self.config.tables.state()).await?;
+        let mut streams = Vec::new();
+        let mut ends = end_input;
+        for stream in self.streams() {
+            self.ensure(&self.config.tables.leases(&stream)).await?;
+        }
+        for role in &self.roles {
+            let id = self.identify(&role.stream).await?;
+            let (done, next) = watch::channel(None);
+            let reading = self.readings.get(&role.stream).cloned().unwrap_or_else(Reading::with_kpl);
+            streams.push(StreamState::new(
+                id,
+                Arc::clone(&role.role),
+                reading,
+                std::mem::replace(&mut ends, next),
+                done,
+            ));
+        }
+        foreign::refuse(&*self.table, &self.config, &self.streams()).await?;
+        while let Err(e) = enlist(&*self.table, &self.config, roles).await {
+            if !e.is_retryable() {
+                return Err(e.into());
+            }
+            tracing::warn!(error = %e, "worker list cannot be written, trying again");
+            tokio::time::sleep(self.config.timing.discovery).await;
+        }
+        Ok(streams)
     }
 
     fn leader_parts(&self) -> LeaderParts {
@@ -363,19 +389,22 @@ mod tests {
 
     use super::*;
 
-    /// A worker that started while DynamoDB throttled ended with an error: found by the fleet of real processes.
+    /// A worker that started while DynamoDB throttled ended with an error: found by the fleet of real processes. And one
+    /// that started in an outage of half a minute: a rollout would have put it in the place of one that worked.
     #[tokio::test(start_paused = true)]
-    async fn a_start_outlasts_throttling_and_not_a_wrong_request() {
+    async fn a_start_outlasts_throttling_and_outages_and_not_a_wrong_request() {
         let asked = Cell::new(0);
-        let throttled_twice = || async {
+        let down_for_an_hour = || async {
             asked.set(asked.get() + 1);
-            if asked.get() < 3 { Err(TableError::Throttled) } else { Ok(()) }
+            match asked.get() {
+                1 => Err(TableError::Throttled),
+                2..7_200 => Err(TableError::Unavailable("nobody there".into())),
+                _ => Ok(()),
+            }
         };
-        assert!(patiently(throttled_twice, TableError::is_retryable).await.is_ok());
-        assert_eq!(asked.get(), 3);
+        assert!(patiently("t", down_for_an_hour, TableError::is_retryable).await.is_ok());
+        assert_eq!(asked.get(), 7_200);
         let refused = || async { Err::<(), _>(TableError::Invalid("no such thing".into())) };
-        assert!(patiently(refused, TableError::is_retryable).await.is_err());
-        let gone = || async { Err::<(), _>(TableError::Unavailable("nobody there".into())) };
-        assert!(patiently(gone, TableError::is_retryable).await.is_err());
+        assert!(patiently("t", refused, TableError::is_retryable).await.is_err());
     }
 }

@@ -119,7 +119,7 @@ impl Correlate {
 
     fn tell(&mut self, event: &AnomalyEvent) -> Result<(), StageError> {
         self.count(event);
-        self.outbox.add(&to_proto(event))?;
+        self.metrics.outbox_dropped.inc_by(self.outbox.add(&to_proto(event))?);
         self.open.set(self.outbox.open_incidents());
         self.urgent = true;
         Ok(())

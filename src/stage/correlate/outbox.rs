@@ -20,7 +20,7 @@ use crate::webhook::{Board, Delivery, DrainHandle, Outcome, WallClock};
 
 /// Events kept, delivered or not. Beyond it the oldest delivered of ended incidents go first, then others that are
 /// delivered, then the oldest updates.
-const KEPT: usize = 2_000;
+pub(super) const KEPT: usize = 2_000;
 /// How long the end of a finite input waits for receivers.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -79,11 +79,11 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Adds an event.
+    /// Adds an event; returns how many had to go, undelivered, because too many wait.
     ///
     /// # Errors
     /// It cannot be written as JSON.
-    pub fn add(&mut self, event: &AnomalyEvent) -> Result<(), StageError> {
+    pub fn add(&mut self, event: &AnomalyEvent) -> Result<u64, StageError> {
         let failed = |e: flowshift_proto::anomaly::AnomalyError| StageError::with("anomaly event", e);
         let line = event.to_json().map_err(failed)?;
         let body = event.to_webhook().map_err(failed)?;
@@ -105,11 +105,12 @@ impl Outbox {
             delivered: false,
             committed: false,
         });
-        self.bound();
-        Ok(())
+        Ok(self.bound())
     }
 
-    fn bound(&mut self) {
+    /// Keeps it bounded; how many events went that somebody still waited for.
+    fn bound(&mut self) -> u64 {
+        let mut lost = 0;
         while self.entries.len() > KEPT {
             let is_done = |e: &Entry| e.printed && e.delivered;
             // What was told of open incidents is what a next owner goes on from.
@@ -117,9 +118,15 @@ impl Outbox {
             let done = || self.entries.iter().position(is_done);
             let update = || self.entries.iter().position(|e| e.kind == EventType::Updated.as_str());
             let index = over.or_else(done).or_else(update).unwrap_or(0);
-            self.entries.remove(index);
+            let gone = self.entries.remove(index);
             self.dropped += 1;
+            if !is_done(&gone) {
+                let (id, incident, event) = (gone.id, gone.incident, gone.kind);
+                tracing::error!(id, incident, event, "webhook event dropped: the outbox is full of those that wait");
+                lost += 1;
+            }
         }
+        lost
     }
 
     /// A commit holds every entry now.

@@ -1,6 +1,7 @@
 //! SKIP records and what comes after them, state of earlier versions, and webhooks that answer 410.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bound;
 mod webhooks;
 
 use std::sync::Arc;
